@@ -1,0 +1,342 @@
+"""Typed REST: one method per endpoint that this package uses, each returning the structs of ``protocol.wire``.
+
+Reads are retried on transport errors, 5xx and 429; transactions never, since a retried order is two orders. What can go
+wrong maps to the tree of ``errors`` here and nowhere else:
+
+=====================================  ======================  ============================================
+what happened                          a read raises           ``send_transaction`` raises
+=====================================  ======================  ============================================
+no connection                          TransportError          NotSentError
+sent, then a timeout or a drop         TransportError          OutcomeUnknownError
+5xx, 408, a redirect                   VenueError or           OutcomeUnknownError
+                                       TransportError
+4xx with ``{"code", "message"}``       VenueError              VenueError: refused
+4xx without (CloudFront's HTML)        TransportError          VenueError: refused, HTTP status as its code
+200 without the documented body        TransportError,         OutcomeUnknownError
+                                       WireError
+=====================================  ======================  ============================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import batched
+from typing import Final
+
+import httpx
+import stamina
+
+from qubx_lighter import __version__
+from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, Code
+from qubx_lighter.errors import (
+    ConfigurationError,
+    NotSentError,
+    OutcomeUnknownError,
+    TransportError,
+    VenueError,
+    WireError,
+)
+from qubx_lighter.protocol import wire
+
+_PAGE: Final = 100  # the venue's maximum for pages of orders and trades
+_CLIENT_INDEXES: Final = 20  # the venue's maximum for one accountOrders request
+_TRADE_TIME_SLACK_MS: Final = 30_000  # block times, which the venue sorts by, lag execution by up to 20 s
+_OK_BODY_CODES: Final = (0, CODE_OK)  # `GET /` has no code
+_RATE_LIMITED: Final = (405, 429)  # the venue's documentation says 405, users see 429
+_REQUEST_TIMEOUT: Final = 408
+_BAD_REQUEST: Final = 400
+_SERVER_ERROR: Final = 500
+_NOTHING_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+TokenSource = Callable[[], Awaitable[str]]
+
+
+class _Retryable(Exception):  # noqa: N818 - never leaves this module
+    """An answer worth asking again for, with what to raise when asking did not help."""
+
+    def __init__(self, error: TransportError | VenueError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class LighterClient:
+    """Read the venue over REST, and send transactions when there is no socket.
+
+    Args:
+        base_url: ``https://host``, without ``/api/v1``.
+        timeout: seconds for one request.
+        attempts: how often a read is tried.
+        retry_wait_s: the first pause between tries; it doubles, up to 5 s.
+        transport: replaces the network, for tests and recordings.
+        token: mints the auth token of private endpoints; without it they are asked without one.
+
+    Raises:
+        ConfigurationError: ``base_url`` is not an http(s) URL.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout: float = 10.0,
+        attempts: int = 4,
+        retry_wait_s: float = 0.2,
+        transport: httpx.AsyncBaseTransport | None = None,
+        token: TokenSource | None = None,
+    ) -> None:
+        self.base_url = _checked_url(base_url)
+        self._attempts = attempts
+        self._retry_wait_s = retry_wait_s
+        self._token = token
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url,
+            timeout=timeout,
+            transport=transport,
+            headers={"user-agent": f"qubx-lighter/{__version__}"},
+        )
+
+    async def close(self) -> None:
+        """Close the connections; idempotent."""
+        await self._http.aclose()
+
+    # --- public reads ------------------------------------------------------------------------------------------------
+
+    async def status(self) -> wire.StatusBody:
+        """Fetch the venue's status and network id."""
+        return await self._get(wire.StatusBody, "/")
+
+    async def order_book_details(self) -> wire.OrderBookDetailsBody:
+        """Fetch every perpetual and spot market."""
+        return await self._get(wire.OrderBookDetailsBody, "/api/v1/orderBookDetails", filter="all")
+
+    async def account(self, index: int) -> wire.AccountRow:
+        """Fetch an account with its positions and assets.
+
+        Raises:
+            VenueError: the venue knows no such account.
+        """
+        body = await self._get(wire.AccountsBody, "/api/v1/account", by="index", value=index)
+        for row in body.accounts or []:
+            if row.index == index:
+                return row
+        raise VenueError(Code.ACCOUNT_NOT_FOUND, f"account {index} not found")
+
+    async def next_nonce(self, account_index: int, api_key_index: int) -> int:
+        """Fetch the nonce that the venue expects next from an API key."""
+        body = await self._get(
+            wire.NextNonceBody, "/api/v1/nextNonce", account_index=account_index, api_key_index=api_key_index
+        )
+        return body.nonce
+
+    async def api_keys(self, account_index: int, api_key_index: int = 255) -> list[wire.ApiKeyRow]:
+        """Fetch the registered API keys of an account; index 255 means all."""
+        body = await self._get(
+            wire.ApiKeysBody, "/api/v1/apikeys", account_index=account_index, api_key_index=api_key_index
+        )
+        return body.api_keys or []
+
+    async def transaction(self, tx_hash: str) -> wire.TxRow | None:
+        """Fetch a transaction, or None while the venue has not indexed it."""
+        try:
+            return await self._get(wire.TxRow, "/api/v1/tx", by="hash", value=tx_hash)
+        except VenueError as error:
+            if error.code == Code.TX_NOT_FOUND:
+                return None
+            raise
+
+    # --- private reads -----------------------------------------------------------------------------------------------
+
+    async def active_orders(self, account_index: int, *, market_id: int | None = None) -> list[wire.OrderRow]:
+        """Fetch the working orders of one market, or of all."""
+        body = await self._get(
+            wire.OrdersBody,
+            "/api/v1/accountActiveOrders",
+            private=True,
+            account_index=account_index,
+            market_id=NIL_MARKET_INDEX if market_id is None else market_id,
+        )
+        return body.orders or []
+
+    async def inactive_orders(
+        self, account_index: int, *, market_id: int | None = None, limit: int = _PAGE, cursor: str | None = None
+    ) -> wire.OrdersBody:
+        """Fetch one page of ended orders, newest first; ``next_cursor`` leads to the page before."""
+        return await self._get(
+            wire.OrdersBody,
+            "/api/v1/accountInactiveOrders",
+            private=True,
+            account_index=account_index,
+            market_id=NIL_MARKET_INDEX if market_id is None else market_id,
+            limit=min(limit, _PAGE),
+            cursor=cursor,
+        )
+
+    async def orders_by_client_index(self, account_index: int, indexes: Sequence[int]) -> list[wire.OrderRow]:
+        """Fetch orders by client index, working or ended within the venue's last 24 hours."""
+        rows: list[wire.OrderRow] = []
+        for chunk in batched(indexes, _CLIENT_INDEXES):
+            body = await self._get(
+                wire.OrdersBody,
+                "/api/v1/accountOrders",
+                private=True,
+                account_index=account_index,
+                client_order_indexes=",".join(map(str, chunk)),
+            )
+            rows += body.orders or []
+        return rows
+
+    async def trades(
+        self,
+        account_index: int,
+        *,
+        market_id: int | None = None,
+        since_ms: int | None = None,
+        order_index: int | None = None,
+    ) -> list[wire.TradeRow]:
+        """Fetch the account's trades since ``since_ms``, each once, oldest first.
+
+        Args:
+            account_index: whose trades.
+            market_id: of one market; None means of all.
+            since_ms: by the time of execution; None means the latest 100 trades.
+            order_index: of one order only.
+
+        Raises:
+            WireError: the venue's pages run in a circle.
+        """
+        found: dict[tuple[int, int], wire.TradeRow] = {}
+        cursors: set[str] = set()
+        cursor: str | None = None
+        while True:
+            body = await self._get(
+                wire.TradesBody,
+                "/api/v1/trades",
+                private=True,
+                sort_by="timestamp",
+                sort_dir="desc",
+                limit=_PAGE,
+                account_index=account_index,
+                market_id=NIL_MARKET_INDEX if market_id is None else market_id,
+                order_index=order_index,
+                cursor=cursor,
+            )
+            rows = body.trades or []
+            found.update({(row.market_id, row.trade_id): row for row in rows})
+            cursor = body.next_cursor
+            if since_ms is None or not rows or not cursor:
+                break
+            if min(row.timestamp for row in rows) < since_ms - _TRADE_TIME_SLACK_MS:
+                break
+            if cursor in cursors:
+                raise WireError("trades: the venue repeats a page cursor")
+            cursors.add(cursor)
+        kept = [row for row in found.values() if since_ms is None or _executed_us(row) >= since_ms * 1000]
+        return sorted(kept, key=lambda row: (_executed_us(row), row.trade_id))
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    async def send_transaction(self, tx_type: int, tx_info: str) -> wire.TxReply:
+        """Send one signed transaction, once; code 200 means queued.
+
+        Raises:
+            NotSentError: nothing left this machine.
+            OutcomeUnknownError: it left, and what became of it is not known.
+            VenueError: the venue refused it.
+        """
+        try:
+            response = await self._http.post("/api/v1/sendTx", data={"tx_type": str(tx_type), "tx_info": tx_info})
+        except _NOTHING_SENT as error:
+            raise NotSentError(self._failure("POST", "/api/v1/sendTx", error)) from error
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            raise OutcomeUnknownError(self._failure("POST", "/api/v1/sendTx", error)) from error
+        status = response.status_code
+        body = _result(response)
+        if status >= _SERVER_ERROR or status == _REQUEST_TIMEOUT or 300 <= status < _BAD_REQUEST:  # noqa: PLR2004
+            raise OutcomeUnknownError(_answer(response))
+        if status >= _BAD_REQUEST:
+            code = Code.TOO_MANY_REQUESTS if status in _RATE_LIMITED else status
+            if body is not None and body.code:
+                raise VenueError(body.code, body.message, status)
+            raise VenueError(code, _answer(response), status)
+        if body is None or not body.code:
+            raise OutcomeUnknownError(_answer(response))
+        if body.code != CODE_OK:
+            raise VenueError(body.code, body.message, status)
+        try:
+            return wire.decode(wire.TxReply, response.content)
+        except WireError as error:
+            raise OutcomeUnknownError(f"{_answer(response)}: {error}") from error
+
+    # --- one request -------------------------------------------------------------------------------------------------
+
+    async def _get[T](self, kind: type[T], path: str, *, private: bool = False, **params: str | int | None) -> T:
+        """Fetch and decode, with retries; parameters that are None are left out."""
+        query = {name: str(value) for name, value in params.items() if value is not None}
+        try:
+            async for attempt in stamina.retry_context(
+                on=_Retryable, attempts=self._attempts, timeout=None, wait_initial=self._retry_wait_s, wait_jitter=0.1
+            ):
+                with attempt:
+                    headers = {"authorization": await self._token()} if private and self._token else None
+                    content = await self._fetch(path, query, headers)
+        except _Retryable as last:
+            raise last.error from last.__cause__
+        return wire.decode(kind, content)
+
+    async def _fetch(self, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None) -> bytes:
+        try:
+            response = await self._http.get(path, params=query, headers=headers)
+        except httpx.TransportError as error:
+            raise _Retryable(TransportError(self._failure("GET", path, error))) from error
+        except httpx.RequestError as error:
+            raise TransportError(self._failure("GET", path, error)) from error
+        status = response.status_code
+        body = _result(response)
+        failure: TransportError | VenueError
+        if body is None or (status >= _BAD_REQUEST and not body.code):
+            failure = TransportError(_answer(response))
+        elif status >= _BAD_REQUEST or body.code not in _OK_BODY_CODES:
+            failure = VenueError(body.code, body.message, status)
+        else:
+            return response.content
+        if status >= _SERVER_ERROR or status in _RATE_LIMITED:
+            raise _Retryable(failure)
+        raise failure
+
+    def _failure(self, method: str, path: str, error: Exception) -> str:
+        return f"{method} {path} at {self.base_url} failed: {type(error).__name__}: {error or 'no details'}"
+
+
+def _checked_url(base_url: str) -> str:
+    text = base_url.strip().rstrip("/").removesuffix("/api/v1")
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"base_url {base_url!r} is not a URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigurationError(f"base_url {base_url!r} is not of the form https://host")
+    return text
+
+
+def _result(response: httpx.Response) -> wire.ResultBody | None:
+    """Decode the part that every body shares; None when it is not JSON: the venue's CDN answers in HTML."""
+    try:
+        return wire.decode(wire.ResultBody, response.content)
+    except WireError:
+        return None
+
+
+def _answer(response: httpx.Response) -> str:
+    kind = response.headers.get("content-type", "no content type").partition(";")[0]
+    path = response.request.url.path
+    return f"{path} at {response.request.url.host} answered HTTP {response.status_code} with {kind}"
+
+
+def _executed_us(row: wire.TradeRow) -> int:
+    return row.transaction_time or row.timestamp * 1000

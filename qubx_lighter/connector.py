@@ -1,0 +1,138 @@
+"""Qubx's connector: the broker and the account processor of one account, behind one interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qubx.core.basics import CtrlChannel, Instrument, Order, OrderRequest, dt_64
+from qubx.core.connector import ChannelEmitter
+
+from qubx_lighter.account import LighterAccountProcessor
+from qubx_lighter.broker import LighterBroker
+from qubx_lighter.leverage import LeverageSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class LighterConnector(ChannelEmitter):
+    """Send orders and report the account (Qubx's ``IConnector``).
+
+    Every method returns at once: what takes time happens on Qubx's shared loop and comes back as an event on the channel.
+
+    Args:
+        exchange_name: what instruments carry as exchange.
+        channel: Qubx's channel.
+        broker: the write side.
+        account: the read side.
+        leverage: leverage and margin mode.
+        reconnect: drops the account socket and connects anew.
+        on_disconnect: releases the account's parts, within a bounded time.
+    """
+
+    def __init__(
+        self,
+        *,
+        exchange_name: str,
+        channel: CtrlChannel,
+        broker: LighterBroker,
+        account: LighterAccountProcessor,
+        leverage: LeverageSettings,
+        reconnect: Callable[[], None],
+        on_disconnect: Callable[[], None],
+    ) -> None:
+        self.exchange_name = exchange_name
+        self.channel = channel
+        self.broker = broker
+        self.account = account
+        self.leverage = leverage
+        self._reconnect = reconnect
+        self._on_disconnect = on_disconnect
+
+    @property
+    def is_simulated_trading(self) -> bool:
+        """Say that orders are real."""
+        return False
+
+    # --- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Start the account streams and ask for the first snapshot."""
+        self.account.start()
+
+    def disconnect(self) -> None:
+        """Release the account's parts; may be called twice."""
+        self._on_disconnect()
+
+    def is_ws_ready(self) -> bool:
+        """Tell whether every account channel is acknowledged on a live socket."""
+        return self.account.ready()
+
+    def reconnect(self) -> bool:
+        """Start a reconnect and return; True resets Qubx's clock of 30 s until the next try."""
+        self._reconnect()
+        return True
+
+    # --- writes ------------------------------------------------------------------------------------------------------
+
+    def make_client_id(self, suggested: str) -> str:
+        """Keep Qubx's id: it maps to the venue's client_order_index and back without storage."""
+        return suggested
+
+    def submit_order(self, request: OrderRequest) -> None:
+        """Queue a new order; raises what ``LighterBroker.submit`` raises."""
+        self.broker.submit(request)
+
+    def cancel_order(self, order: Order) -> None:
+        """Queue a cancel."""
+        self.broker.cancel(order)
+
+    def update_order(self, order: Order, *, price: float | None = None, quantity: float | None = None) -> None:
+        """Queue an amend; ``quantity`` is the new total."""
+        self.broker.amend(order, price, quantity)
+
+    # --- reads -------------------------------------------------------------------------------------------------------
+
+    def request_order_status(self, order: Order) -> None:
+        """Look an order up; the answer is an event."""
+        self.account.request_order_status(order)
+
+    def request_snapshot(self, include_orders: bool = True) -> None:  # noqa: FBT001, FBT002 - Qubx's signature
+        """Fetch the account; the answer is one snapshot event, or none."""
+        self.account.request_snapshot(include_orders=include_orders)
+
+    def request_hist_deals(self, instrument: Instrument, since: dt_64) -> None:
+        """Fetch our trades of one market; the answers are historical deal events."""
+        self.account.request_hist_deals(instrument, since)
+
+    # --- leverage and margin -----------------------------------------------------------------------------------------
+
+    def get_instrument_leverage(self, instrument: Instrument) -> float | None:
+        """Tell the configured leverage."""
+        return self.leverage.leverage(instrument)
+
+    def get_max_instrument_leverage(self, instrument: Instrument) -> float | None:
+        """Tell the venue's highest leverage."""
+        return self.leverage.max_leverage(instrument)
+
+    def get_max_instrument_notional(self, instrument: Instrument) -> float:
+        """Say that the venue caps no notional by leverage."""
+        del instrument
+        return float("inf")
+
+    def get_margin_mode(self, instrument: Instrument) -> str | None:
+        """Tell the configured margin mode."""
+        return self.leverage.margin_mode(instrument)
+
+    def get_adl_level(self, instrument: Instrument) -> int | None:
+        """Say that the venue does not tell the place in the deleveraging queue."""
+        del instrument
+        return None
+
+    def set_instrument_leverage(self, instrument: Instrument, leverage: float) -> None:
+        """Ask for a leverage; the answer is an event."""
+        self.leverage.set_leverage(instrument, leverage)
+
+    def set_margin_mode(self, instrument: Instrument, mode: str) -> bool:
+        """Ask for a margin mode; True when the request is on its way."""
+        return self.leverage.set_margin_mode(instrument, mode)

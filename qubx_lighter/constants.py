@@ -1,0 +1,120 @@
+"""Lighter's fixed numbers: hosts, transaction types, enumerations and limits.
+
+Sources: the SDK's ``signer_client`` for types and enumerations, the venue's API documentation for hosts and limits.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+EXCHANGE: Final = "LIGHTER"
+"""The exchange name that instruments, events and snapshots carry in Qubx."""
+
+
+class Network(NamedTuple):
+    """Where one deployment of Lighter answers, and the chain id its transactions are signed for."""
+
+    rest_url: str
+    ws_url: str
+    chain_id: int
+
+
+NETWORKS: Final[dict[str, Network]] = {
+    "mainnet": Network("https://mainnet.zklighter.elliot.ai", "wss://mainnet.zklighter.elliot.ai/stream", 304),
+    "testnet": Network("https://testnet.zklighter.elliot.ai", "wss://testnet.zklighter.elliot.ai/stream", 300),
+}
+
+
+class TxType(IntEnum):
+    """Transaction types that this package signs."""
+
+    CREATE_ORDER = 14
+    CANCEL_ORDER = 15
+    CANCEL_ALL_ORDERS = 16
+    MODIFY_ORDER = 17
+    UPDATE_LEVERAGE = 20
+
+
+class OrderType(IntEnum):
+    """Order types as the signer encodes them."""
+
+    LIMIT = 0
+    MARKET = 1
+
+
+class TimeInForce(IntEnum):
+    """Times in force as the signer encodes them."""
+
+    IOC = 0
+    GTT = 1
+    POST_ONLY = 2
+
+
+class MarginMode(IntEnum):
+    """Margin modes as the signer and the account rows encode them."""
+
+    CROSS = 0
+    ISOLATED = 1
+
+
+NIL_MARKET_INDEX: Final = 255
+MAX_PRICE_TICKS: Final = 2**32 - 1  # uint32 in the transaction; larger values wrap silently in the native signer
+MAX_BASE_LOTS: Final = 2**48 - 1
+MAX_CLIENT_ORDER_INDEX: Final = 2**48 - 1  # an index at or above 2**48 is a venue order_index
+MAX_NONCE: Final = 2**48 - 1
+PPM: Final = 1_000_000  # fee ticks are parts per million of the notional
+MARGIN_FRACTION_SCALE: Final = 10_000  # initial margin fraction 10_000 = 100 % = leverage 1
+
+MIN_ORDER_EXPIRY_MS: Final = 5 * 60 * 1000  # the venue accepts 5 minutes to 30 days ahead, else 21711
+MAX_ORDER_EXPIRY_MS: Final = 30 * 24 * 3600 * 1000
+DEFAULT_ORDER_EXPIRY_MS: Final = 28 * 24 * 3600 * 1000  # what the SDK substitutes for -1; the venue refuses -1 itself
+
+AUTH_TOKEN_LIFETIME_S: Final = 7 * 3600  # the venue's maximum is 8 h
+AUTH_TOKEN_RENEWAL_S: Final = 6 * 3600
+
+CODE_OK: Final = 200
+
+
+class Code(IntEnum):
+    """Venue error codes that this package acts on (REST bodies and WebSocket replies share them)."""
+
+    INVALID_PARAM = 20001
+    INVALID_AUTH = 20013
+    ACCOUNT_NOT_FOUND = 21100
+    INVALID_ACCOUNT_INDEX = 21101
+    INVALID_NONCE = 21104
+    INVALID_PUBLIC_KEY = 21108
+    API_KEY_NOT_FOUND = 21109
+    PRE_LIQUIDATION = 21111
+    INVALID_SIGNATURE = 21120
+    TX_NOT_FOUND = 21500
+    INVALID_TX_INFO = 21501
+    UNSUPPORTED_TX_TYPE = 21505
+    BELOW_MAINTENANCE_MARGIN = 21507
+    BELOW_INITIAL_MARGIN = 21508
+    NOT_ACTIVE_LIMIT_ORDER = 21600
+    INVALID_MARKET = 21602
+    INVALID_MARKET_STATUS = 21605
+    INVALID_BASE_AMOUNT = 21701
+    INVALID_PRICE = 21702
+    AMOUNT_TOO_LOW = 21706
+    INVALID_EXPIRY = 21711
+    NOT_ACTIVE_ORDER = 21715
+    INVALID_CLIENT_ORDER_INDEX = 21727
+    DUPLICATE_CLIENT_ORDER_INDEX = 21728
+    REDUCE_ONLY_INCREASES = 21732
+    ACCIDENTAL_PRICE = 21733
+    PRICE_TOO_FAR = 21734
+    REDUCE_ONLY_DIRECTION = 21738
+    NOT_ENOUGH_MARGIN = 21739
+    REDUCE_ONLY_MODE = 21740
+    TOO_MANY_REQUESTS = 23000
+    NOT_FOUND = 29404
+    INTERNAL_ERROR = 29500
+    NOT_IMPLEMENTED = 29501
+    NOT_SUBSCRIBED = 30002
+    ALREADY_SUBSCRIBED = 30003
+    INVALID_CHANNEL = 30005
+    TOO_MANY_MESSAGES = 30009
+    TOO_MANY_IN_FLIGHT = 30010

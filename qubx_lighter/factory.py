@@ -1,0 +1,327 @@
+"""Build the parts of one account on one network, and own their lifetime.
+
+``create_data_provider`` comes first, in live and in paper: it reaches the venue, loads the markets and makes them known to
+Qubx, since Qubx resolves the universe right after. ``create_connector`` finds the parts of its data provider again and
+adds the account's: a second socket, so that neither market data nor subscriptions ever stand before an order.
+
+Qubx closes in this order: strategy's ``on_stop``, data provider, channel, connector. So what ``on_stop`` sent is flushed
+when the data provider closes, while Qubx still listens; the account's parts go when the connector disconnects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import weakref
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+import click
+from qubx import logger
+from qubx.connectors.plugin import BuildContext, ConnectorBuildContext
+from qubx.core.interfaces import IDataProvider
+
+from qubx_lighter.account import LighterAccountProcessor
+from qubx_lighter.broker import LighterBroker, QuoteSource
+from qubx_lighter.client import LighterClient
+from qubx_lighter.connector import LighterConnector
+from qubx_lighter.constants import AUTH_TOKEN_LIFETIME_S
+from qubx_lighter.data import LighterDataProvider
+from qubx_lighter.errors import ConfigurationError, LighterError, TransportError
+from qubx_lighter.handlers.account import AccountConverter
+from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.leverage import LeverageSettings
+from qubx_lighter.lookup import observe_unknown, publish
+from qubx_lighter.protocol.orders import ClientIds
+from qubx_lighter.protocol.requests import RequestBook
+from qubx_lighter.sender import TransactionSender
+from qubx_lighter.settings import LighterSettings
+from qubx_lighter.signer import Signer
+from qubx_lighter.websocket import LighterWebSocketManager
+
+_CLOSE_TIMEOUT_S: Final = 5.0
+_TOKEN_REUSE_S: Final = 600
+_CREDENTIAL_FIELDS: Final = ("account_index", "api_key_index")
+
+
+class Gateway:
+    """The parts that a data provider and its connector share: settings, REST client, markets, sockets.
+
+    Args:
+        ctx: what Qubx gives a plugin.
+        settings: where the venue is and who we are.
+    """
+
+    def __init__(self, ctx: BuildContext, settings: LighterSettings) -> None:
+        self.ctx = ctx
+        self.settings = settings
+        self.loop = ctx.loop
+        self.client = LighterClient(settings.base_url, timeout=settings.rest_timeout_s, token=self.token)
+        self.instruments = LighterInstrumentLoader(
+            self.client, symbol_format=settings.symbol_format, collateral=settings.collateral
+        )
+        self.market_ws = LighterWebSocketManager(settings.ws_url, loop=self.loop)
+        self.unknown_symbols: list[str] = []
+        self.signer: Signer | None = None
+        self.sender: TransactionSender | None = None
+        self._token = ""
+        self._token_until_s = 0
+        self._account_open = False
+
+    def run[T](self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        """Run on Qubx's loop and wait, from another thread.
+
+        Raises:
+            TransportError: it took longer than ``timeout_s``.
+        """
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(timeout_s)
+        except concurrent.futures.TimeoutError as error:
+            future.cancel()
+            raise TransportError(f"no answer from {self.settings.base_url} within {timeout_s:g} s") from error
+
+    async def token(self) -> str:
+        """Give an auth token that is good for hours; it is minted anew every few minutes.
+
+        Raises:
+            ConfigurationError: there is no account to mint one for.
+        """
+        if self.signer is None:
+            raise ConfigurationError("this needs an account: add it to accounts.toml")
+        now_s = int(self.ctx.time_provider.time().astype("datetime64[s]").astype("int64"))
+        if now_s >= self._token_until_s:
+            self._token = await self.signer.auth_token(now_s=now_s, lifetime_s=AUTH_TOKEN_LIFETIME_S)
+            self._token_until_s = now_s + _TOKEN_REUSE_S
+        return self._token
+
+    def load_markets(self) -> None:
+        """Fetch the markets and make them known to Qubx.
+
+        Raises:
+            ConfigurationError: the venue cannot be reached; says where and what to check.
+        """
+        try:
+            self.run(self.instruments.load(), self.settings.startup_timeout_s)
+        except LighterError as error:
+            raise ConfigurationError(
+                f"Lighter cannot be reached at {self.settings.base_url}: {error}. "
+                "Check the network, or params.base_url / LIGHTER_BASE_URL"
+            ) from error
+        publish(self.instruments.instruments)
+        observe_unknown(self.ctx.exchange_name.upper(), self._report_unknown)
+
+    def _report_unknown(self, symbol: str, close: list[str]) -> None:
+        hint = f"did you mean {', '.join(close)}?" if close else "`qubx-lighter instruments` lists what there is"
+        self.unknown_symbols.append(f"{symbol} ({hint})")
+        logger.error("lighter: the venue lists no {}: {}", symbol, hint)
+
+    def check_universe(self) -> None:
+        """Stop a run whose universe names symbols that the venue does not list, since Qubx would trade the rest silently.
+
+        Raises:
+            ConfigurationError: names each symbol, with what was probably meant.
+        """
+        if self.unknown_symbols and self.settings.unknown_symbols == "error":
+            raise ConfigurationError(
+                f"the venue does not list {'; '.join(self.unknown_symbols)}. "
+                "Correct the universe, or set params.unknown_symbols: warn to run without them"
+            )
+
+    def account_opened(self) -> None:
+        """Note that a connector uses these parts: the client stays open until it disconnects."""
+        self._account_open = True
+
+    def close_market(self) -> None:
+        """Flush what is still to be sent, then close the market data socket; bounded, idempotent."""
+        self.close_quietly(self._close_market(), self.settings.flush_timeout_s + _CLOSE_TIMEOUT_S)
+
+    async def _close_market(self) -> None:
+        if self.sender is not None and not await self.sender.drain(self.settings.flush_timeout_s):
+            logger.warning("lighter: closing with transactions unanswered: {}", self.sender.stats())
+        await self.market_ws.close()
+        if not self._account_open:
+            await self.client.close()
+
+    def close_quietly(self, coroutine: Coroutine[Any, Any, None], timeout_s: float) -> None:
+        """Run a closing coroutine; a loop that is gone, or too long a wait, is no reason to raise."""
+        if not self.loop.is_running():
+            coroutine.close()
+            return
+        try:
+            self.run(coroutine, timeout_s)
+        except TransportError as error:
+            logger.warning("lighter: closing took too long: {}", error)
+
+
+_gateways: weakref.WeakKeyDictionary[IDataProvider, Gateway] = weakref.WeakKeyDictionary()
+
+
+def create_data_provider(ctx: BuildContext) -> LighterDataProvider:
+    """Build the market data side; needs no credentials.
+
+    Raises:
+        ConfigurationError: a parameter is wrong, or the venue cannot be reached.
+    """
+    gateway = Gateway(ctx, LighterSettings.build(_params(ctx), _credentials(ctx)))
+    gateway.load_markets()
+
+    def start() -> None:
+        try:
+            gateway.check_universe()
+        except ConfigurationError as error:
+            raise click.ClickException(str(error)) from error  # one line in place of a traceback, as in plugin.py
+        gateway.market_ws.start()
+
+    provider = LighterDataProvider(
+        exchange=ctx.exchange_name.upper(),
+        channel=ctx.channel,
+        time_provider=ctx.time_provider,
+        instruments=gateway.instruments,
+        market_ws=gateway.market_ws,
+        on_start=start,
+        on_close=gateway.close_market,
+    )
+    _gateways[provider] = gateway
+    return provider
+
+
+def create_connector(ctx: ConnectorBuildContext) -> LighterConnector:
+    """Build the account side on the parts of the data provider, or on its own beside a foreign one.
+
+    Raises:
+        ConfigurationError: credentials are missing or wrong, or the venue does not know the account or the key.
+    """
+    gateway = _gateways.get(ctx.data_provider)
+    if gateway is None:
+        gateway = Gateway(ctx, LighterSettings.build(_params(ctx), _credentials(ctx)))
+        gateway.load_markets()
+    return _Account(gateway, ctx).connector
+
+
+class _Account:
+    """The account's parts: signer, second socket, sender, broker, account processor."""
+
+    def __init__(self, gateway: Gateway, ctx: ConnectorBuildContext) -> None:
+        settings = gateway.settings
+        account_index, api_key_index, private_key = settings.credentials()
+        exchange = ctx.exchange_name.upper()
+        self._gateway = gateway
+        self._signer = Signer(
+            chain_id=settings.chain_id,
+            account_index=account_index,
+            api_key_index=api_key_index,
+            private_key=private_key,
+            base_url=settings.base_url,
+        )
+        account = gateway.run(self._check(account_index), settings.startup_timeout_s)
+        self._socket = LighterWebSocketManager(settings.ws_url, token=gateway.token, loop=gateway.loop)
+        self._sender = TransactionSender(
+            loop=gateway.loop,
+            socket=self._socket,
+            rest=gateway.client,
+            account_index=account_index,
+            api_key_index=api_key_index,
+            timeout_s=settings.tx_timeout_s,
+        )
+        requests = RequestBook()
+        converter = AccountConverter(
+            exchange=exchange,
+            account_index=account_index,
+            collateral=settings.collateral,
+            instruments=gateway.instruments,
+            ids=ClientIds(api_key_index),
+        )
+        self._leverage = LeverageSettings(
+            instruments=gateway.instruments,
+            signer=self._signer,
+            sender=self._sender,
+            emit=ctx.channel.send,
+            time_provider=ctx.time_provider,
+            loop=gateway.loop,
+        )
+        self._leverage.learn(account)
+        self._processor = LighterAccountProcessor(
+            converter=converter,
+            client=gateway.client,
+            socket=self._socket,
+            instruments=gateway.instruments,
+            requests=requests,
+            emit=ctx.channel.send,
+            time_provider=ctx.time_provider,
+            health=ctx.health_monitor,
+            on_account=self._leverage.learn,
+            loop=gateway.loop,
+        )
+        broker = LighterBroker(
+            settings=settings,
+            instruments=gateway.instruments,
+            signer=self._signer,
+            sender=self._sender,
+            requests=requests,
+            converter=converter,
+            emit=ctx.channel.send,
+            time_provider=ctx.time_provider,
+            health=ctx.health_monitor,
+            quotes=QuoteSource(ctx.data_provider.get_quote, ctx.data_provider.is_connected),
+        )
+        self.connector = LighterConnector(
+            exchange_name=exchange,
+            channel=ctx.channel,
+            broker=broker,
+            account=self._processor,
+            leverage=self._leverage,
+            reconnect=self._socket.reconnect,
+            on_disconnect=self._close,
+        )
+        gateway.signer = self._signer
+        gateway.sender = self._sender
+        gateway.account_opened()
+        self._socket.start()
+        self._closed = False
+
+    async def _check(self, account_index: int) -> Any:
+        """Make sure that the venue knows the account and that the key is the one registered."""
+        client, settings = self._gateway.client, self._gateway.settings
+        try:
+            account = await client.account(account_index)
+        except LighterError as error:
+            raise ConfigurationError(
+                f"account_index {account_index} is not known at {settings.base_url}: {error}. "
+                "Check account_index in accounts.toml (or LIGHTER_ACCOUNT_INDEX) and params.network"
+            ) from error
+        await self._signer.check_key()
+        return account
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._gateway.close_quietly(self._close_parts(), self._gateway.settings.flush_timeout_s + _CLOSE_TIMEOUT_S)
+        self._signer.close()
+
+    async def _close_parts(self) -> None:
+        await self._leverage.close()
+        await self._sender.drain(self._gateway.settings.flush_timeout_s)
+        await self._sender.close()
+        await self._processor.close()
+        await self._socket.close()
+        await self._gateway.client.close()
+
+
+def _params(ctx: BuildContext) -> Mapping[str, Any]:
+    """Take the exchange's params; ``testnet`` of accounts.toml chooses the network where the params do not."""
+    params = dict(ctx.params)
+    if ctx.credentials.get_exchange_settings(ctx.exchange_name).testnet:
+        params.setdefault("network", "testnet")
+    return params
+
+
+def _credentials(ctx: BuildContext) -> Mapping[str, Any] | None:
+    """Read accounts.toml, where there is an account for the exchange: paper and data-only runs have none."""
+    try:
+        credentials = ctx.credentials.get_exchange_credentials(ctx.exchange_name)
+    except KeyError:
+        return None
+    extras = {name: credentials.get_extra_field(name) for name in _CREDENTIAL_FIELDS}
+    return {"api_key": credentials.api_key, "secret": credentials.secret, **extras}

@@ -1,0 +1,1 @@
+"""Lighter's protocol as pure code: no clock, no await, no socket, no Qubx."""

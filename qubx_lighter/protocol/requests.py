@@ -1,0 +1,120 @@
+"""What this process asked for and has not yet seen the end of: creates, amends and cancels, by client id and by hash.
+
+A code 200 only says that the venue queued a transaction. Its end shows on the account channels: as an order row, as a
+failed transaction (``account_tx``), or, rarely, as nothing at all. This book keeps what is needed to name the order in
+each case, and to answer whether an order that nobody can find may still arrive.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from qubx_lighter.constants import TxType
+from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.codes import Outcome
+
+_CAPACITY: Final = 10_000
+
+
+class Progress(Enum):
+    """How far a request is known to have come."""
+
+    QUEUED = auto()  # not written yet
+    SENT = auto()  # written, no answer
+    ACCEPTED = auto()  # the venue answered 200
+    UNKNOWN = auto()  # written, and the answer will not come any more
+    REFUSED = auto()  # provably not executed
+
+
+_PROGRESS: Final = {
+    Outcome.ACCEPTED: Progress.ACCEPTED,
+    Outcome.REFUSED: Progress.REFUSED,
+    Outcome.UNKNOWN: Progress.UNKNOWN,
+}
+
+
+@dataclass(slots=True)
+class Request:
+    """One write; ``price`` and ``quantity`` are what an amend asked for (quantity: the new total), None = unchanged."""
+
+    kind: TxType
+    client_id: str
+    market_id: int
+    venue_id: str | None = None
+    price: float | None = None
+    quantity: float | None = None
+    progress: Progress = Progress.QUEUED
+    tx_hash: str = ""
+    time_ns: int = 0  # of the last progress
+
+
+class RequestBook:
+    """The latest request of each kind for each client id; bounded, oldest out first; callable from any thread."""
+
+    def __init__(self, capacity: int = _CAPACITY) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._latest: OrderedDict[tuple[TxType, str], Request] = OrderedDict()
+        self._by_hash: OrderedDict[str, Request] = OrderedDict()
+
+    def open(self, request: Request) -> Request:
+        """Keep a request from the moment it is queued."""
+        with self._lock:
+            self._latest[request.kind, request.client_id] = request
+            self._latest.move_to_end((request.kind, request.client_id))
+            while len(self._latest) > self._capacity:
+                self._latest.popitem(last=False)
+        return request
+
+    def sent(self, request: Request, tx_hash: str, now_ns: int) -> None:
+        """Note that the request was written under ``tx_hash``; a request sent again has another hash."""
+        request.progress, request.time_ns = Progress.SENT, now_ns
+        self._index(request, tx_hash)
+
+    def answered(self, request: Request, outcome: Outcome, tx_hash: str, now_ns: int) -> None:
+        """Note the outcome; the venue's hash is indexed beside ours, should it differ."""
+        request.progress, request.time_ns = _PROGRESS[outcome], now_ns
+        if tx_hash:
+            self._index(request, tx_hash)
+
+    def latest(self, kind: TxType, client_id: str) -> Request | None:
+        """Find the latest request of ``kind`` for an order."""
+        with self._lock:
+            return self._latest.get((kind, client_id))
+
+    def take(self, kind: TxType, client_id: str) -> Request | None:
+        """Find it and forget it: its end was seen."""
+        with self._lock:
+            request = self._latest.pop((kind, client_id), None)
+            if request is not None:
+                self._by_hash.pop(request.tx_hash, None)
+            return request
+
+    def by_hash(self, tx_hash: str) -> Request | None:
+        """Find the request that a transaction carried."""
+        with self._lock:
+            return self._by_hash.get(tx_hash)
+
+    def _index(self, request: Request, tx_hash: str) -> None:
+        with self._lock:
+            request.tx_hash = tx_hash
+            self._by_hash[tx_hash] = request
+            while len(self._by_hash) > self._capacity:
+                self._by_hash.popitem(last=False)
+
+
+def failure(row: wire.TxRow) -> str | None:
+    """Tell why a transaction failed at the sequencer, or None: status 0, or ``event_info`` has a non-empty ``ae``."""
+    try:
+        event_info = json.loads(row.event_info) if row.event_info else {}
+    except ValueError:
+        event_info = {}
+    reason = event_info.get("ae") if isinstance(event_info, dict) else None
+    if reason:
+        return str(reason)
+    return "transaction failed" if row.status == 0 else None

@@ -1,0 +1,559 @@
+"""One connection's state machine: subscriptions, answers, pace, heartbeat, renewal; and the backoff between two.
+
+Theory of operation. A channel has a wish (somebody wants it, or nobody does) and a phase (what the venue is believed to
+do). What is written next follows from the two alone:
+
+=============  ==========================================  ========================================
+phase          it means                                    next message
+=============  ==========================================  ========================================
+IDLE           the venue sends nothing                     subscribe if wanted, else forgotten
+SUBSCRIBING    subscribe written, no answer yet            none: wait for the answer
+ACTIVE         acknowledged                                unsubscribe if unwanted or to be renewed
+DOUBTFUL       perhaps subscribed: no answer or "already"  unsubscribe
+UNSUBSCRIBING  unsubscribe written, no answer yet          none: wait for the answer
+=============  ==========================================  ========================================
+
+So a renewal is unsubscribe, answer, subscribe, whoever asks for it: a gap, an ending token, a caller who left and came
+back. An answer that does not come makes the channel DOUBTFUL, which leads through the same door. A failure that repeats
+is reported and from then on tried at a slow pace, for ever.
+
+Nothing here reads a clock: every method that needs the time takes ``now`` in seconds, of any origin. ``poll`` says what
+to do now and is called after everything else; ``get_timer`` says when at the latest to call it again. A lost connection
+puts every channel back to IDLE; the pace is kept, since venues count messages by address and not by connection.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import inf
+from typing import Final, NamedTuple
+
+
+class Kind(Enum):
+    """What an incoming frame is."""
+
+    WELCOME = auto()
+    SUBSCRIBED = auto()
+    UPDATE = auto()
+    UNSUBSCRIBED = auto()
+    REPLY = auto()
+    ERROR = auto()
+    PING = auto()
+    PONG = auto()
+    SHUTDOWN = auto()
+    OTHER = auto()
+
+
+class Remedy(Enum):
+    """What an error frame calls for."""
+
+    NONE = auto()
+    UNSUBSCRIBE_FIRST = auto()  # the venue says it is already subscribed: no snapshot will come
+    ALREADY_GONE = auto()  # the venue says it was not subscribed
+    GIVE_UP = auto()  # there is no such channel
+    NEW_TOKEN = auto()
+    SLOW_DOWN = auto()
+
+
+class Incoming(NamedTuple):
+    """A frame as a dialect understands it; ``channel`` of an error is empty where the venue does not name it."""
+
+    kind: Kind
+    channel: str = ""
+    request_id: str = ""
+    code: int = 0
+    text: str = ""
+    remedy: Remedy = Remedy.NONE
+
+
+class Do(Enum):
+    """What the session wants done."""
+
+    SUBSCRIBE = auto()
+    UNSUBSCRIBE = auto()
+    PING = auto()
+    PONG = auto()
+    REPORT = auto()
+    DROP = auto()
+
+
+class Command(NamedTuple):
+    """One thing to do; ``planned`` marks a drop after which a connection may follow at once."""
+
+    do: Do
+    channel: str = ""
+    auth: bool = False
+    text: str = ""
+    planned: bool = False
+
+
+class Phase(Enum):
+    """What the venue is believed to do for a channel."""
+
+    IDLE = auto()
+    SUBSCRIBING = auto()
+    ACTIVE = auto()
+    DOUBTFUL = auto()
+    UNSUBSCRIBING = auto()
+
+
+_IN_FLIGHT: Final = (Phase.SUBSCRIBING, Phase.UNSUBSCRIBING)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """The venue's habits and limits.
+
+    Attributes:
+        welcome: the venue speaks first; nothing is written before.
+        welcome_timeout_s: how long it may take to do so.
+        ping_interval_s: between two pings of ours.
+        silence_s: without any frame for so long, the connection is dead.
+        ack_timeout_s: how long the answer to a subscribe or unsubscribe may take.
+        in_flight: subscribes and unsubscribes without an answer, at most.
+        messages: written in any ``period_s``, at most; pings count, but are never held back.
+        period_s: the window of ``messages``.
+        report_after: failures in a row after which a channel is reported and slowed down.
+        retry_pause_s: the slow pace.
+        slow_down_s: how long to be silent when the venue complains about the pace.
+        auth_renewal_s: private channels are renewed after so long, because tokens end.
+    """
+
+    welcome: bool = True
+    welcome_timeout_s: float = 10.0
+    ping_interval_s: float = 30.0
+    silence_s: float = 60.0
+    ack_timeout_s: float = 10.0
+    in_flight: int = 35
+    messages: int = 180
+    period_s: float = 60.0
+    report_after: int = 3
+    retry_pause_s: float = 30.0
+    slow_down_s: float = 10.0
+    auth_renewal_s: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class BackoffSettings:
+    """The wait between two connects: ``initial_s * factor**n``, at most ``cap_s``, less up to ``jitter`` of it.
+
+    ``max_retries`` failures in a row end the tries; None means never.
+    """
+
+    initial_s: float = 1.0
+    factor: float = 2.0
+    cap_s: float = 60.0
+    jitter: float = 0.2
+    max_retries: int | None = None
+
+
+class Backoff:
+    """Decide when to connect next, so that no failure whatsoever becomes a storm of connects."""
+
+    def __init__(self, settings: BackoffSettings) -> None:
+        self._settings = settings
+        self._failures = 0
+        self._started = -inf
+
+    def started(self, now: float) -> None:
+        """Note that a connect begins."""
+        self._started = now
+
+    def proved(self) -> None:
+        """Note that a connection was useful: the next wait is the first one again."""
+        self._failures = 0
+
+    def earliest(self, now: float) -> float:
+        """Tell when somebody in a hurry may connect: two connects are never closer than the first wait."""
+        return max(now, self._started + self._settings.initial_s)
+
+    def next_start(self, now: float, chance: float) -> float | None:
+        """Tell when to connect after a failure, or None to give up; ``chance`` in 0..1 draws the jitter."""
+        settings = self._settings
+        if settings.max_retries is not None and self._failures >= settings.max_retries:
+            return None
+        exponent = min(self._failures, 64)  # far beyond any cap, far below a float's end
+        wait = min(settings.cap_s, settings.initial_s * settings.factor**exponent)
+        self._failures += 1
+        return now + wait * (1.0 - settings.jitter * chance)
+
+
+class Pacer:
+    """A sliding window over the messages written."""
+
+    def __init__(self, messages: int, period_s: float) -> None:
+        self._messages = messages
+        self._period_s = period_s
+        self._written: deque[float] = deque()
+
+    def note(self, now: float) -> None:
+        """Count one message."""
+        self._written.append(now)
+        while self._written[0] <= now - self._period_s:
+            self._written.popleft()
+
+    def free_at(self) -> float:
+        """Tell from when on one more message keeps the limit."""
+        excess = len(self._written) - self._messages
+        return -inf if excess < 0 else self._written[excess] + self._period_s
+
+
+@dataclass(slots=True)
+class _Channel:
+    name: str
+    auth: bool
+    wanted: bool = True
+    renew: bool = False
+    phase: Phase = Phase.IDLE
+    deadline: float = inf  # of the answer
+    not_before: float = -inf
+    renew_at: float = inf
+    failures: int = 0
+
+    def next_message(self) -> Do | None:
+        """Read the table at the top of the module."""
+        match self.phase:
+            case Phase.IDLE if self.wanted:
+                return Do.SUBSCRIBE
+            case Phase.ACTIVE if self.renew or not self.wanted:
+                return Do.UNSUBSCRIBE
+            case Phase.DOUBTFUL:
+                return Do.UNSUBSCRIBE
+            case _:
+                return None
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """Counts since the start."""
+
+    resubscriptions: int = 0
+    renewals: int = 0
+    retries: int = 0
+    refused: int = 0
+    unacknowledged: int = 0
+    errors: int = 0
+
+
+class Session:
+    """Keep the venue's subscriptions equal to the callers' wishes, over any number of connections.
+
+    Channels are named by one canonical spelling, which is the dialect's affair.
+    """
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self._settings = settings
+        self._channels: dict[str, _Channel] = {}
+        self._queue: OrderedDict[str, None] = OrderedDict()  # channels with something to write
+        self._in_flight: dict[str, None] = {}
+        self._pacer = Pacer(settings.messages, settings.period_s)
+        self._open = False
+        self._connected = False
+        self._opened = -inf
+        self._heard = -inf
+        self._ping_at = inf
+        self._quiet_until = -inf
+        self._pongs = 0
+        self._shutdown = False
+        self._reports: list[Command] = []
+        self.stats = SessionStats()
+
+    # --- reads -------------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the socket is up and the venue has spoken."""
+        return self._connected
+
+    @property
+    def queued(self) -> int:
+        """Count the channels with something to write."""
+        return len(self._queue)
+
+    @property
+    def in_flight(self) -> int:
+        """Count the messages without an answer."""
+        return len(self._in_flight)
+
+    def channels(self) -> list[str]:
+        """List the channels that somebody wants."""
+        return [channel.name for channel in self._channels.values() if channel.wanted]
+
+    def subscribed(self, name: str) -> bool:
+        """Tell whether the venue acknowledged a channel and nobody asked for it anew."""
+        channel = self._channels.get(name)
+        return channel is not None and channel.phase is Phase.ACTIVE and channel.wanted and not channel.renew
+
+    # --- wishes ------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, name: str, *, auth: bool = False) -> None:
+        """Want a channel."""
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = _Channel(name, auth)
+        channel.wanted = True
+        channel.auth = channel.auth or auth
+        channel.not_before = -inf
+        self._settle(channel)
+
+    def unsubscribe(self, name: str) -> None:
+        """Do not want a channel any more; who comes back gets a new subscription, never the old one."""
+        channel = self._channels.get(name)
+        if channel is not None:
+            channel.wanted = False
+            channel.renew = channel.phase is Phase.ACTIVE
+            self._settle(channel)
+
+    def resubscribe(self, name: str) -> bool:
+        """Ask for a new snapshot; False when there is nothing to renew, or one is on its way already."""
+        channel = self._channels.get(name)
+        if channel is None or not channel.wanted:
+            return False
+        if channel.phase is Phase.IDLE:
+            channel.not_before = -inf  # a channel that was refused or slowed down is tried at once
+        if channel.phase is not Phase.ACTIVE or channel.renew:
+            return False
+        self.stats.resubscriptions += 1
+        channel.renew = True
+        self._settle(channel)
+        return True
+
+    # --- the connection ----------------------------------------------------------------------------------------------
+
+    def opened(self, now: float) -> None:
+        """Note that the socket is up."""
+        self._open = True
+        self._opened = self._heard = now
+        if not self._settings.welcome:
+            self._welcomed(now)
+
+    def lost(self) -> None:
+        """Note that the socket is gone, and with it every subscription."""
+        self._open = self._connected = self._shutdown = False
+        self._pongs = 0
+        self._in_flight.clear()
+        for channel in list(self._channels.values()):
+            channel.failures, channel.not_before = 0, -inf
+            self._move(channel, Phase.IDLE)
+
+    def heard(self, now: float) -> None:
+        """Note that a frame came, whatever it says."""
+        self._heard = now
+
+    def refused(self, name: str, text: str, now: float) -> None:
+        """Note that a subscribe handed out by ``poll`` could not be written, such as for want of a token."""
+        channel = self._channels.get(name)
+        if channel is not None and channel.phase is Phase.SUBSCRIBING:
+            self._failed(channel, Phase.IDLE, text, now)
+
+    def received(self, incoming: Incoming, now: float) -> None:
+        """Take in a frame; updates and replies need not be shown."""
+        channel = self._channels.get(incoming.channel)
+        match incoming.kind:
+            case Kind.WELCOME if self._open and not self._connected:
+                self._welcomed(now)
+            case Kind.SUBSCRIBED if channel is not None:
+                self._subscribed(channel)
+            case Kind.UNSUBSCRIBED if channel is not None:
+                self._unsubscribed(channel)
+            case Kind.ERROR:
+                self.stats.errors += 1
+                self._remedy(incoming, now)
+            case Kind.PING:
+                self._pongs += 1
+            case Kind.SHUTDOWN:
+                self._shutdown = True
+            case _:
+                pass
+
+    def poll(self, now: float) -> list[Command]:
+        """Tell what to do now, in order; what is handed out counts as written."""
+        if not self._open:
+            return []
+        ended = self._ended(now)
+        if ended is not None:
+            return [ended]
+        commands = [Command(Do.PONG)] * self._pongs
+        self._pongs = 0
+        if now >= self._ping_at:
+            self._ping_at = now + self._settings.ping_interval_s
+            commands.append(Command(Do.PING))
+        for _ in commands:
+            self._pacer.note(now)
+        if self._connected:
+            self._expire(now)
+            commands += self._write_channels(now)
+        commands += self._reports
+        self._reports = []
+        return commands
+
+    def get_timer(self) -> float | None:
+        """Tell when to call ``poll`` next if nothing happens before; None while there is no socket."""
+        if not self._open:
+            return None
+        times = [self._heard + self._settings.silence_s, self._ping_at]
+        if not self._connected:
+            times.append(self._opened + self._settings.welcome_timeout_s)
+            return min(times)
+        times += [self._channels[name].deadline for name in self._in_flight]
+        times += [channel.renew_at for channel in self._channels.values() if channel.auth]
+        if self._queue and len(self._in_flight) < self._settings.in_flight:
+            allowed = max(self._pacer.free_at(), self._quiet_until)
+            times.append(max(allowed, min(self._channels[name].not_before for name in self._queue)))
+        return min(times)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def _welcomed(self, now: float) -> None:
+        self._connected = True
+        self._ping_at = now + self._settings.ping_interval_s
+
+    def _ended(self, now: float) -> Command | None:
+        settings = self._settings
+        if self._shutdown:
+            return Command(Do.DROP, text="the venue announced a shutdown", planned=True)
+        if not self._connected and now >= self._opened + settings.welcome_timeout_s:
+            return Command(Do.DROP, text=f"no welcome within {settings.welcome_timeout_s:g} s")
+        if now >= self._heard + settings.silence_s:
+            return Command(Do.DROP, text=f"no frame for {settings.silence_s:g} s")
+        return None
+
+    def _expire(self, now: float) -> None:
+        for name in list(self._in_flight):
+            channel = self._channels[name]
+            if now >= channel.deadline:
+                self._unanswered(channel, now)
+        for channel in self._channels.values():
+            if now >= channel.renew_at:
+                channel.renew_at = inf
+                channel.renew = True
+                self.stats.renewals += 1
+                self._settle(channel)
+
+    def _unanswered(self, channel: _Channel, now: float) -> None:
+        """Assume of an unanswered message that it worked: the next one finds out."""
+        if channel.phase is Phase.SUBSCRIBING:
+            self._failed(channel, Phase.DOUBTFUL, "no answer to subscribe", now)
+        elif channel.wanted:  # the subscribe will tell
+            self._failed(channel, Phase.IDLE, "no answer to unsubscribe", now)
+        elif channel.failures + 1 < self._settings.report_after:
+            self._failed(channel, Phase.DOUBTFUL, "no answer to unsubscribe", now)
+        else:
+            self._failed(channel, Phase.IDLE, "no answer to unsubscribe, given up", now)
+
+    def _write_channels(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        for name in list(self._queue):
+            if len(self._in_flight) >= self._settings.in_flight or now < max(self._pacer.free_at(), self._quiet_until):
+                break
+            channel = self._channels[name]
+            if now < channel.not_before:
+                continue
+            self._pacer.note(now)
+            channel.deadline = now + self._settings.ack_timeout_s
+            if channel.phase is Phase.IDLE:
+                channel.renew_at = now + self._settings.auth_renewal_s if channel.auth else inf
+                commands.append(Command(Do.SUBSCRIBE, name, channel.auth))
+                self._move(channel, Phase.SUBSCRIBING)
+            else:
+                channel.renew, channel.renew_at = False, inf
+                commands.append(Command(Do.UNSUBSCRIBE, name))
+                self._move(channel, Phase.UNSUBSCRIBING)
+        return commands
+
+    # --- answers -----------------------------------------------------------------------------------------------------
+
+    def _subscribed(self, channel: _Channel) -> None:
+        if channel.phase in (Phase.ACTIVE, Phase.UNSUBSCRIBING):
+            return  # a snapshot unasked for, or the late answer to what is being undone
+        if channel.phase is Phase.IDLE:
+            channel.not_before = -inf
+            self._move(channel, Phase.DOUBTFUL)  # the late answer to a subscribe that was thought undone
+            return
+        channel.failures, channel.not_before = 0, -inf
+        self._move(channel, Phase.ACTIVE)
+
+    def _unsubscribed(self, channel: _Channel) -> None:
+        if channel.phase is Phase.SUBSCRIBING:
+            return  # the late answer to the unsubscribe before
+        self._move(channel, Phase.IDLE)
+        if channel.wanted and channel.name in self._queue:
+            self._queue.move_to_end(channel.name, last=False)  # dark since its unsubscribe: before those still waiting
+
+    def _remedy(self, error: Incoming, now: float) -> None:
+        match error.remedy:
+            case Remedy.SLOW_DOWN:
+                self._quiet_until = now + self._settings.slow_down_s
+            case Remedy.UNSUBSCRIBE_FIRST:
+                for channel in self._blamed(error, Phase.SUBSCRIBING):
+                    self._failed(channel, Phase.DOUBTFUL, error.text, now)
+            case Remedy.ALREADY_GONE:
+                for channel in self._blamed(error, Phase.UNSUBSCRIBING):
+                    self._unsubscribed(channel)
+            case Remedy.GIVE_UP:
+                for channel in self._blamed(error, Phase.SUBSCRIBING):
+                    self.stats.refused += 1
+                    self._reports.append(Command(Do.REPORT, channel.name, text=error.text))
+                    channel.not_before = inf
+                    self._move(channel, Phase.IDLE)
+            case Remedy.NEW_TOKEN:
+                self._renew_tokens(error, now)
+            case Remedy.NONE:
+                for channel in self._named(error, Phase.SUBSCRIBING):
+                    self._failed(channel, Phase.DOUBTFUL, error.text, now)
+
+    def _renew_tokens(self, error: Incoming, now: float) -> None:
+        """Subscribe again what the venue refused; where it says nothing of the channel, every private one."""
+        named = self._channels.get(error.channel)
+        suspects = [channel for channel in self._channels.values() if channel.auth] if named is None else [named]
+        waiting = [channel for channel in suspects if channel.phase is Phase.SUBSCRIBING]
+        for channel in waiting:
+            self._failed(channel, Phase.IDLE, error.text, now)
+        if not waiting:
+            for channel in suspects:
+                channel.renew = channel.renew or channel.phase is Phase.ACTIVE
+                self._settle(channel)
+
+    def _named(self, error: Incoming, phase: Phase) -> list[_Channel]:
+        channel = self._channels.get(error.channel)
+        return [channel] if channel is not None and channel.phase is phase else []
+
+    def _blamed(self, error: Incoming, phase: Phase) -> list[_Channel]:
+        """Find whom an error speaks of; one that names nobody is believed only when a single channel can be meant."""
+        if error.channel in self._channels:
+            return self._named(error, phase)
+        waiting = [self._channels[name] for name in self._in_flight if self._channels[name].phase is phase]
+        return waiting if len(waiting) == 1 else []
+
+    # --- transitions -------------------------------------------------------------------------------------------------
+
+    def _failed(self, channel: _Channel, phase: Phase, text: str, now: float) -> None:
+        self.stats.retries += 1
+        channel.failures += 1
+        if channel.failures >= self._settings.report_after:
+            self.stats.unacknowledged += 1
+            channel.not_before = now + self._settings.retry_pause_s
+            self._reports.append(Command(Do.REPORT, channel.name, text=f"{text} ({channel.failures} times)"))
+        self._move(channel, phase)
+
+    def _move(self, channel: _Channel, phase: Phase) -> None:
+        channel.phase = phase
+        if phase in _IN_FLIGHT:
+            self._in_flight[channel.name] = None
+        else:
+            self._in_flight.pop(channel.name, None)
+            channel.deadline = inf
+        if phase is Phase.IDLE:
+            channel.renew, channel.renew_at = False, inf
+        self._settle(channel)
+
+    def _settle(self, channel: _Channel) -> None:
+        """Queue a channel with something to write; forget one that is neither wanted nor subscribed."""
+        if channel.next_message() is not None:
+            self._queue.setdefault(channel.name)
+            return
+        self._queue.pop(channel.name, None)
+        if channel.phase is Phase.IDLE:
+            del self._channels[channel.name]

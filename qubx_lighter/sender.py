@@ -1,0 +1,291 @@
+"""The way out: one queue of transactions for one API key, in order, each with exactly one outcome.
+
+Theory of operation. ``submit`` may be called from any thread and keeps the callers' order. One task takes transactions in
+that order, gives each a nonce at the moment of sending, has it signed off the loop, writes it to the socket and goes on
+without waiting for the answer. The answer decides:
+
+======================  ====================================================  ===========================
+the venue said          what it means                                         what happens here
+======================  ====================================================  ===========================
+200                     queued; the nonce is consumed                         outcome ACCEPTED
+21104 invalid nonce     nothing was executed                                  resync, sign anew, send again
+any other error code    nothing was executed, the nonce is free again         outcome REFUSED
+nothing left            nothing was executed                                  resync, sign anew, send again
+nothing came back       unknown                                               outcome UNKNOWN, resync
+======================  ====================================================  ===========================
+
+Only what was provably not executed is sent again: a retried order would be two orders. A resync asks the venue for its
+next nonce and waits until nothing is in flight, since an answer still under way would make that number wrong.
+Without a socket transactions go over REST, one at a time, by the same rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from loguru import logger
+
+from qubx_lighter.constants import CODE_OK, Code
+from qubx_lighter.errors import LighterError, NotSentError, SigningError, VenueError
+from qubx_lighter.protocol.nonce import NonceSequence
+from qubx_lighter.protocol.codes import Outcome, outcome_of_code
+from qubx_lighter.protocol.wire import TxReply
+from qubx_lighter.signer import SignedTx
+
+_MAX_ATTEMPTS: Final = 5
+_SERVER_ERROR_STATUS: Final = 500
+_RETRY_PAUSE_S: Final = 0.2  # times the attempts so far: the venue's next nonce "will not update right away" after a refusal
+
+
+class Reply(NamedTuple):
+    """What became of one transaction; ``code`` is 0 where the venue gave none."""
+
+    outcome: Outcome
+    code: int = 0
+    message: str = ""
+    tx_hash: str = ""
+    nonce: int = -1
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One write, frozen at the call: how to sign it with a nonce, and whom to tell."""
+
+    label: str
+    sign: Callable[[int], Awaitable[SignedTx]]
+    on_reply: Callable[[Reply], None]
+    on_sent: Callable[[SignedTx], None] | None = None
+    attempts: int = field(default=0, init=False)
+
+
+class Socket(Protocol):
+    """The part of the account socket that carries transactions."""
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether a frame can be written now."""
+
+    async def send_transaction(self, request_id: str, tx_type: int, tx_info: str, timeout: float) -> TxReply:
+        """Send and wait for the reply of the same id."""
+
+
+class Rest(Protocol):
+    """The part of the REST client that the sender needs."""
+
+    async def next_nonce(self, account_index: int, api_key_index: int) -> int:
+        """Fetch the nonce that the venue expects next."""
+
+    async def send_transaction(self, tx_type: int, tx_info: str) -> TxReply:
+        """Send over REST."""
+
+
+class TransactionSender:
+    """Send the transactions of one API key in order.
+
+    Args:
+        loop: the loop that everything here runs on.
+        socket: the account socket.
+        rest: the REST client, for nonces and as the fallback.
+        account_index: whose nonces.
+        api_key_index: whose nonces.
+        timeout_s: how long an answer may take before the outcome is unknown.
+        retry_pause_s: pause before a second resend, growing by itself with each further one.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        socket: Socket,
+        rest: Rest,
+        account_index: int,
+        api_key_index: int,
+        timeout_s: float,
+        retry_pause_s: float = _RETRY_PAUSE_S,
+    ) -> None:
+        self._loop = loop
+        self._socket = socket
+        self._rest = rest
+        self._account_index = account_index
+        self._api_key_index = api_key_index
+        self._timeout_s = timeout_s
+        self._retry_pause_s = retry_pause_s
+        self._nonces = NonceSequence()
+        self._synchronised_at = -1
+        self._sequence = itertools.count()
+        self._heap: list[tuple[int, Transaction]] = []
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._submitted = 0
+        self._finished = 0
+        self._changed: asyncio.Event | None = None  # made on the loop
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._stats = {"transactions": 0, "resyncs": 0, "resent": 0, "unknown": 0, "over_rest": 0}
+
+    def submit(self, transaction: Transaction) -> None:
+        """Queue a transaction; thread-safe, keeps the order of the calls."""
+        self._submitted += 1
+        self._loop.call_soon_threadsafe(self._enqueue, next(self._sequence), transaction)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until every submitted transaction has its outcome; False when ``timeout_s`` was not enough."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._finished < self._submitted:
+                    await self._wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Stop sending; what is queued or unanswered ends as NotSent or Unknown, and is not reported any more."""
+        self._closed = True
+        tasks = [task for task in (self._task, *self._in_flight) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stats(self) -> dict[str, int]:
+        """Count what happened since the start."""
+        return {**self._stats, "queued": len(self._heap), "in_flight": len(self._in_flight)}
+
+    # --- the queue ---------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, order: int, transaction: Transaction) -> None:
+        if self._closed:
+            return
+        heapq.heappush(self._heap, (order, transaction))
+        self._notify()
+        self._ensure_running()
+
+    def _ensure_running(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = self._loop.create_task(self._run(), name="lighter-sender")
+            self._task.add_done_callback(self._landed)
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    async def _wait(self) -> None:
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _run(self) -> None:
+        while self._heap:
+            try:
+                await self._synchronise()
+            except LighterError as error:
+                self._fail_next(error)
+                continue
+            order, transaction = heapq.heappop(self._heap)
+            nonce = self._nonces.allocate()
+            # Behind a refused one every nonce is wrong: only the first after a resync fails by itself.
+            transaction.attempts += nonce == self._synchronised_at
+            try:
+                signed = await transaction.sign(nonce)
+            except SigningError as error:
+                self._nonces.refused(nonce)
+                self._finish(transaction, Reply(Outcome.REFUSED, 0, str(error), "", nonce))
+                continue
+            if transaction.on_sent is not None:
+                transaction.on_sent(signed)
+            self._stats["transactions"] += 1
+            task = self._loop.create_task(self._exchange(order, transaction, signed, nonce))
+            self._in_flight.add(task)
+            task.add_done_callback(self._landed)
+            if not self._socket.connected:  # over REST the order of arrival is only sure one at a time
+                self._stats["over_rest"] += 1
+                await asyncio.wait({task})
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._notify()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.opt(exception=error).error("lighter: the sender met an unexpected error")
+
+    def _fail_next(self, error: LighterError) -> None:
+        _, transaction = heapq.heappop(self._heap)
+        logger.warning("lighter: {} was not sent: no nonce: {}", transaction.label, error)
+        self._finish(transaction, Reply(Outcome.REFUSED, getattr(error, "code", 0), f"not sent: {error}"))
+
+    # --- nonces ------------------------------------------------------------------------------------------------------
+
+    async def _synchronise(self) -> None:
+        """Return once a nonce can be given out.
+
+        Raises:
+            VenueError: the venue refuses to tell the next nonce.
+            TransportError: the venue cannot be reached.
+        """
+        while not self._nonces.can_allocate:
+            if self._in_flight:
+                await self._wait()
+                continue
+            self._stats["resyncs"] += 1
+            self._synchronised_at = await self._rest.next_nonce(self._account_index, self._api_key_index)
+            self._nonces.synchronise(self._synchronised_at)
+
+    # --- one transaction ---------------------------------------------------------------------------------------------
+
+    async def _exchange(self, order: int, transaction: Transaction, signed: SignedTx, nonce: int) -> None:
+        try:
+            reply = await self._send(order, signed, nonce)
+        except LighterError as error:
+            if not _not_executed(error):
+                self._nonces.unknown(nonce)
+                self._stats["unknown"] += 1
+                logger.warning("lighter: outcome of {} is unknown: {}", transaction.label, error)
+                self._finish(transaction, Reply(Outcome.UNKNOWN, 0, str(error), signed.tx_hash, nonce))
+                return
+            self._nonces.refused(nonce)
+            code = error.code if isinstance(error, VenueError) else 0
+            resend = code in (0, Code.INVALID_NONCE) and transaction.attempts < _MAX_ATTEMPTS
+            if resend and not self._closed:
+                await self._resend(order, transaction, error)
+                return
+            text = error.message if isinstance(error, VenueError) else str(error)
+            self._finish(transaction, Reply(Outcome.REFUSED, code, text, signed.tx_hash, nonce))
+        else:
+            self._nonces.accepted(nonce)
+            tx_hash = reply.tx_hash if isinstance(reply.tx_hash, str) and reply.tx_hash else signed.tx_hash
+            self._finish(transaction, Reply(Outcome.ACCEPTED, CODE_OK, reply.message, tx_hash, nonce))
+
+    async def _send(self, order: int, signed: SignedTx, nonce: int) -> TxReply:
+        if self._socket.connected:
+            request_id = f"{self._api_key_index}-{order}-{nonce}"
+            reply = await self._socket.send_transaction(request_id, signed.tx_type, signed.tx_info, self._timeout_s)
+        else:
+            reply = await self._rest.send_transaction(signed.tx_type, signed.tx_info)
+        if reply.error is not None:
+            raise VenueError(reply.error.code, reply.error.message)
+        if reply.code != CODE_OK:
+            raise VenueError(reply.code, reply.message)
+        return reply
+
+    async def _resend(self, order: int, transaction: Transaction, error: LighterError) -> None:
+        self._stats["resent"] += 1
+        self._nonces.invalidate()
+        logger.info("lighter: {} goes out again: {}", transaction.label, error)
+        heapq.heappush(self._heap, (order, transaction))
+        await asyncio.sleep(self._retry_pause_s * max(transaction.attempts - 1, 0))
+        self._ensure_running()
+
+    def _finish(self, transaction: Transaction, reply: Reply) -> None:
+        self._finished += 1
+        self._notify()
+        transaction.on_reply(reply)
+
+
+def _not_executed(error: LighterError) -> bool:
+    """Tell whether ``error`` proves that the venue did nothing: a refusal, or nothing left this machine."""
+    if isinstance(error, VenueError):
+        return outcome_of_code(error.code) is Outcome.REFUSED and error.status < _SERVER_ERROR_STATUS
+    return isinstance(error, NotSentError)

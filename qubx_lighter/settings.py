@@ -1,0 +1,203 @@
+"""What a user may set, and where it comes from.
+
+A value is looked for in the exchange's ``params``, then in the account of ``accounts.toml``, then in ``LIGHTER_*``
+variables, then in the defaults here. The four that name the venue (``network``, ``base_url``, ``ws_url``, ``chain_id``)
+come from one place together, the first that sets any of them: half of one venue and half of another would sign for the
+wrong one.
+No ``.env`` file is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from qubx_lighter.constants import NETWORKS, Network
+from qubx_lighter.errors import ConfigurationError
+
+_VENUE_FIELDS: Final = ("network", "base_url", "ws_url", "chain_id")
+_CREDENTIAL_NAMES: Final = {"api_key": "l1_address", "secret": "api_private_key"}  # Qubx's names for them
+_KEY_HEX_DIGITS: Final = 80  # 40 bytes
+_MAX_API_KEY_INDEX: Final = 254
+_MAX_ACCOUNT_INDEX: Final = 2**48 - 2
+_ENV_PREFIX: Final = "LIGHTER_"
+
+
+class Credentials(NamedTuple):
+    """A checked account and its API key."""
+
+    account_index: int
+    api_key_index: int
+    private_key: SecretStr
+
+
+class LighterSettings(BaseSettings):
+    """Every setting of one account on one venue; immutable.
+
+    Attributes:
+        network: ``mainnet`` or ``testnet``; decides the URLs and the chain id that are not given.
+        base_url: REST, ``https://host``.
+        ws_url: WebSocket; of a custom ``base_url`` it is ``ws(s)://host/stream``.
+        chain_id: what transactions are signed for; 304 for a custom ``base_url`` unless ``network`` says otherwise.
+        account_index: the account, sub-account or pool that trades.
+        api_key_index: the index under which the API key is registered; 0 to 3 belong to the venue's own apps.
+        api_private_key: 80 hexadecimal digits, with or without ``0x``.
+        l1_address: the owner's Ethereum address.
+        market_slippage: worst price of a market order, as a fraction of the best price.
+        quote_max_age_s: the oldest quote that a market order may be priced by.
+        symbol_format: ``BASE-QUOTE`` for ``BTC-USDC``, ``BASEQUOTE`` for ``BTCUSDC``.
+        collateral: quote and settlement currency of perpetuals.
+        rest_timeout_s: one REST request.
+        tx_timeout_s: from sending a transaction to giving up on its answer.
+        startup_timeout_s: loading the markets at start.
+        order_expiry_days: lifetime of resting orders; the venue allows 5 minutes to 30 days.
+        flush_timeout_s: how long closing waits for the answers to what was just sent.
+        unknown_symbols: whether a universe symbol that the venue does not list stops the start or is only reported.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    network: Literal["mainnet", "testnet"] = "mainnet"
+    base_url: str
+    ws_url: str
+    chain_id: int
+    account_index: int | None = Field(default=None, ge=0, le=_MAX_ACCOUNT_INDEX)
+    api_key_index: int | None = Field(default=None, ge=0, le=_MAX_API_KEY_INDEX)
+    api_private_key: SecretStr | None = None
+    l1_address: str = ""
+    market_slippage: float = Field(default=0.01, gt=0, lt=1)
+    quote_max_age_s: float = Field(default=10.0, gt=0)
+    symbol_format: Literal["BASE-QUOTE", "BASEQUOTE"] = "BASE-QUOTE"
+    collateral: str = Field(default="USDC", min_length=1)
+    rest_timeout_s: float = Field(default=10.0, gt=0)
+    tx_timeout_s: float = Field(default=5.0, gt=0)
+    startup_timeout_s: float = Field(default=15.0, gt=0)
+    order_expiry_days: float = Field(default=28.0, gt=5 / (24 * 60), le=30)
+    flush_timeout_s: float = Field(default=2.0, ge=0)
+    unknown_symbols: Literal["error", "warn"] = "error"
+
+    @classmethod
+    def build(cls, params: Mapping[str, Any], credentials: Mapping[str, Any] | None = None) -> Self:
+        """Merge the sources.
+
+        Args:
+            params: ``params`` of the exchange in Qubx's configuration.
+            credentials: the account of ``accounts.toml`` as a mapping, extra fields included; None without an account.
+
+        Raises:
+            ConfigurationError: a param is unknown, or a value is wrong; one line, without the value of a secret.
+        """
+        known = cls.model_fields
+        for name in params:
+            if name not in known:
+                raise ConfigurationError(f"unknown param {name!r} of exchange LIGHTER{_nearest(name, known)}")
+        merged = _from_credentials(credentials or {}, known)
+        if any(name in params for name in _VENUE_FIELDS):
+            merged = {name: value for name, value in merged.items() if name not in _VENUE_FIELDS}
+        merged.update({name: value for name, value in params.items() if value is not None})
+        if any(name in merged for name in _VENUE_FIELDS):
+            merged = dict.fromkeys(_VENUE_FIELDS) | merged
+        try:
+            return cls(**merged)
+        except ValidationError as error:
+            raise ConfigurationError(_one_line(error)) from None
+
+    def credentials(self) -> Credentials:
+        """Return what signing needs, checked.
+
+        Raises:
+            ConfigurationError: something is missing or malformed; the text says which and what to do.
+        """
+        if self.account_index is None:
+            raise _missing("account_index", "the number of your Lighter account, shown on the venue's API-keys page")
+        if self.api_key_index is None:
+            raise _missing("api_key_index", "the index under which your API key is registered")
+        key = self.api_private_key
+        if key is None or not key.get_secret_value().strip():
+            raise _missing("api_private_key", "the private key of your API key, not of your wallet", toml="secret")
+        if not _is_key(key):
+            raise ConfigurationError(
+                f"LIGHTER: the API private key (secret in accounts.toml, {_ENV_PREFIX}API_PRIVATE_KEY) is not "
+                f"{_KEY_HEX_DIGITS} hexadecimal digits: copy it again (a wallet's key, of 64 digits, is not it)"
+            )
+        return Credentials(self.account_index, self.api_key_index, key)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_venue(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Fill in the venue's parts that are not given."""
+        given = {name: value for name, value in values.items() if name not in _VENUE_FIELDS or value not in (None, "")}
+        network = given.setdefault("network", "mainnet")
+        if network not in NETWORKS:
+            raise ValueError(f"network {network!r} is not known{_nearest(str(network), NETWORKS)}")
+        venue = _venue(network, given.get("base_url"))
+        given["base_url"] = venue.rest_url
+        given.setdefault("ws_url", venue.ws_url)
+        given.setdefault("chain_id", venue.chain_id)
+        if not str(given["ws_url"]).startswith(("ws://", "wss://")):
+            raise ValueError(f"ws_url {given['ws_url']!r} is not of the form wss://host/stream")
+        return given
+
+    @field_validator("collateral")
+    @classmethod
+    def _upper(cls, value: str) -> str:
+        return value.upper()
+
+
+def _venue(network: str, base_url: object) -> Network:
+    """Find the venue that ``base_url`` names, or make one up for a custom address."""
+    if base_url is None:
+        return NETWORKS[network]
+    url = str(base_url).strip().rstrip("/").removesuffix("/api/v1")
+    scheme, separator, host = url.partition("://")
+    if not separator or scheme not in ("http", "https") or not host:
+        raise ValueError(f"base_url {url!r} is not of the form https://host")
+    for known in NETWORKS.values():
+        if known.rest_url == url:
+            return known
+    return Network(url, f"{'wss' if scheme == 'https' else 'ws'}://{host}/stream", NETWORKS[network].chain_id)
+
+
+def _from_credentials(credentials: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Translate an account of ``accounts.toml``; fields of Qubx that are not ours are left alone."""
+    values = {name: credentials[name] for name in known if credentials.get(name) is not None}
+    for theirs, ours in _CREDENTIAL_NAMES.items():
+        if credentials.get(theirs):
+            values.setdefault(ours, credentials[theirs])
+    if credentials.get("testnet") and not any(name in values for name in _VENUE_FIELDS):
+        values["network"] = "testnet"
+    return values
+
+
+def _is_key(key: SecretStr) -> bool:
+    digits = key.get_secret_value().strip().removeprefix("0x")
+    return len(digits) == _KEY_HEX_DIGITS and all(digit in string.hexdigits for digit in digits)
+
+
+def _missing(name: str, what: str, *, toml: str | None = None) -> ConfigurationError:
+    return ConfigurationError(
+        f"LIGHTER: {name} is missing: put {toml or name} ({what}) into the LIGHTER account of accounts.toml, "
+        f"or set {_ENV_PREFIX}{name.upper()}"
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (known: {', '.join(names)})"
+
+
+def _one_line(error: ValidationError) -> str:
+    """Say what pydantic found in one line, without the values: one of them may be a secret."""
+    parts = []
+    for item in error.errors(include_input=False, include_url=False, include_context=False):
+        name = ".".join(str(part) for part in item["loc"])
+        text = str(item["msg"]).removeprefix("Value error, ")
+        parts.append(f"{name} (param, accounts.toml or {_ENV_PREFIX}{name.upper()}): {text}" if name else text)
+    return "LIGHTER: " + "; ".join(parts)

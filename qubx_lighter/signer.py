@@ -1,0 +1,444 @@
+"""Sign transactions and auth tokens with the SDK's native signer, in a thread of its own.
+
+Why a thread: a native call takes 2.0 to 3.5 ms on the process's main thread, where the C runtime parses
+``/proc/self/maps`` each time, and 0.6 ms on any other; it releases the GIL. Why the bare library and not the SDK's
+``SignerClient``: its constructor needs a running loop and brings an HTTP client and a nonce manager along.
+
+What the native library leaves to its caller, and is done here: C integers wrap silently, so every integer is checked
+first; clients are process-global by (account, API key index), so each signer takes that slot back before it signs; a
+nonce of -1 would fetch one over blocking HTTP, so it cannot be passed; a wrapper and a binary of different releases
+would shift arguments and sign something else, so a known transaction is signed and read back before the first real one.
+The key is never held in a local variable of a frame that an exception may pass: Qubx's traceback printer shows locals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import operator
+import platform
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, SupportsIndex
+
+from pydantic import SecretStr
+
+from qubx_lighter.constants import (
+    MARGIN_FRACTION_SCALE,
+    MAX_BASE_LOTS,
+    MAX_CLIENT_ORDER_INDEX,
+    MAX_NONCE,
+    MAX_PRICE_TICKS,
+    NIL_MARKET_INDEX,
+    MarginMode,
+    OrderType,
+    TimeInForce,
+    TxType,
+)
+from qubx_lighter.errors import ConfigurationError, LighterError, SigningError, TransportError, VenueError, WireError
+from qubx_lighter.protocol import wire
+
+_THREAD_NAME: Final = "lighter-signer"
+_MAX_MARKET_ID: Final = 2**15 - 1  # what every release of the signer so far accepts
+_MAX_INDEX: Final = 2**60 - 1  # of a cancel or amend: a client index below 2**48, a venue order index above
+_MAX_TIME_MS: Final = 2**48 - 1
+_MAX_AUTH_TOKEN_S: Final = 8 * 3600  # the venue's maximum
+_TEST_NONCE: Final = 281_474_976_000  # like the next one, a number that shifted or cut arguments cannot give by chance
+_TEST_INDEX: Final = 1_234_567
+_LIFETIMES: Final[dict[tuple[int, int], bool]] = {  # (type, time in force) -> whether it has an expiry
+    (OrderType.LIMIT, TimeInForce.GTT): True,
+    (OrderType.LIMIT, TimeInForce.POST_ONLY): True,
+    (OrderType.LIMIT, TimeInForce.IOC): False,
+    (OrderType.MARKET, TimeInForce.IOC): False,
+}
+
+
+class SignedTx(NamedTuple):
+    """A transaction ready to send: ``tx_info`` is the signer's JSON, ``tx_hash`` equals the venue's."""
+
+    tx_type: int
+    tx_info: str
+    tx_hash: str
+
+
+class _Native(NamedTuple):
+    """The loaded library, and how to take one of its strings."""
+
+    library: Any
+    take: Callable[[Any], str | None]
+
+
+class _Slot:
+    """The native library's one client for a pair of account and API key index."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.owner: object = None
+
+
+_slots: Final[dict[tuple[int, int], _Slot]] = {}
+
+
+class Signer:
+    """Sign for one API key; every method runs the native code in the signer's own thread.
+
+    Args:
+        chain_id: 304 mainnet, 300 testnet.
+        account_index: the account that trades.
+        api_key_index: the index under which the key is registered.
+        private_key: the API key.
+        base_url: where ``check_key`` asks.
+    """
+
+    def __init__(
+        self, *, chain_id: int, account_index: int, api_key_index: int, private_key: SecretStr, base_url: str
+    ) -> None:
+        self._chain_id = _ranged("chain_id", chain_id, 0, 2**31 - 1)
+        self._account_index = _ranged("account_index", account_index, 0, 2**48 - 2)
+        self._api_key_index = _ranged("api_key_index", api_key_index, 0, 254)
+        self._private_key = private_key
+        self._base_url = base_url
+        self._native: _Native | None = None
+        self._slot = _slots.setdefault((account_index, api_key_index), _Slot())
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=_THREAD_NAME)
+
+    def __repr__(self) -> str:
+        of = f"account_index={self._account_index}, api_key_index={self._api_key_index}"
+        return f"Signer(chain_id={self._chain_id}, {of})"
+
+    def close(self) -> None:
+        """Sign no more; what is being signed is finished; idempotent."""
+        self._executor.shutdown(wait=False)
+        if self._slot.owner is self:
+            self._slot.owner = None
+
+    async def load(self) -> None:
+        """Load the native library, register the key with it and try it out; the first signature would do it too.
+
+        Raises:
+            SigningError: the library is missing, refuses the key, or signs something else than it is told.
+        """
+        await self._run(self._ready)
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    async def create_order(
+        self,
+        *,
+        market_id: int,
+        client_order_index: int,
+        base_lots: int,
+        price_ticks: int,
+        is_ask: bool,
+        order_type: int,
+        time_in_force: int,
+        reduce_only: bool,
+        order_expiry_ms: int,
+        nonce: int,
+    ) -> SignedTx:
+        """Sign a new order.
+
+        Args:
+            market_id: the venue's id of the market.
+            client_order_index: our id, 1 to 2**48 - 1, or 0 for none.
+            base_lots: the size.
+            price_ticks: the limit, of a market order the worst price.
+            is_ask: whether it sells.
+            order_type: an ``OrderType``.
+            time_in_force: a ``TimeInForce``.
+            reduce_only: whether it may only reduce the position.
+            order_expiry_ms: 0 for immediate-or-cancel, else Unix milliseconds.
+            nonce: the key's next.
+
+        Raises:
+            SigningError: a value is out of range, or type, time in force and expiry do not go together.
+        """
+        kind, tif = _ranged("order_type", order_type, 0, 1), _ranged("time_in_force", time_in_force, 0, 2)
+        expiry = _ranged("order_expiry_ms", order_expiry_ms, 0, _MAX_TIME_MS)
+        if (kind, tif) not in _LIFETIMES:
+            raise SigningError(f"a {OrderType(kind).name} order cannot be {TimeInForce(tif).name}")
+        if _LIFETIMES[kind, tif] != bool(expiry):
+            need = "needs an expiry" if _LIFETIMES[kind, tif] else "has no expiry"
+            raise SigningError(f"a {OrderType(kind).name} {TimeInForce(tif).name} order {need}, got {expiry}")
+        return await self._sign(
+            TxType.CREATE_ORDER,
+            "SignCreateOrder",
+            _market(market_id),
+            _ranged("client_order_index", client_order_index, 0, MAX_CLIENT_ORDER_INDEX),
+            _ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
+            _ranged("price_ticks", price_ticks, 1, MAX_PRICE_TICKS),
+            _ranged("is_ask", is_ask, 0, 1),
+            kind,
+            tif,
+            _ranged("reduce_only", reduce_only, 0, 1),
+            0,  # trigger price
+            expiry,
+            *_NO_INTEGRATOR,
+            *_DEFAULT_SELF_TRADE,
+            _KEEP_NONCE_ORDER,
+            _nonce(nonce),
+        )
+
+    async def cancel_order(self, *, market_id: int, index: int, nonce: int) -> SignedTx:
+        """Sign a cancel; ``index`` is the client order index or the venue's order index."""
+        return await self._sign(
+            TxType.CANCEL_ORDER, "SignCancelOrder", _market(market_id), _index(index), _KEEP_NONCE_ORDER, _nonce(nonce)
+        )
+
+    async def modify_order(
+        self, *, market_id: int, index: int, base_lots: int, price_ticks: int, nonce: int
+    ) -> SignedTx:
+        """Sign an amend to a new total size and price; ``index`` as in ``cancel_order``."""
+        return await self._sign(
+            TxType.MODIFY_ORDER,
+            "SignModifyOrder",
+            _market(market_id),
+            _index(index),
+            _ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
+            _ranged("price_ticks", price_ticks, 1, MAX_PRICE_TICKS),
+            0,  # trigger price
+            *_NO_INTEGRATOR,
+            *_DEFAULT_SELF_TRADE,
+            _KEEP_NONCE_ORDER,
+            _nonce(nonce),
+            0,  # whatever the order's version is
+        )
+
+    async def cancel_all(self, *, nonce: int) -> SignedTx:
+        """Sign an immediate cancel of every working order of the account."""
+        return await self._sign(
+            TxType.CANCEL_ALL_ORDERS, "SignCancelAllOrders", 0, 0, NIL_MARKET_INDEX, _KEEP_NONCE_ORDER, _nonce(nonce)
+        )
+
+    async def update_leverage(
+        self, *, market_id: int, initial_margin_fraction: int, margin_mode: int, nonce: int
+    ) -> SignedTx:
+        """Sign a leverage setting; ``initial_margin_fraction`` is in 1e-4: 1000 is leverage 10."""
+        return await self._sign(
+            TxType.UPDATE_LEVERAGE,
+            "SignUpdateLeverage",
+            _market(market_id),
+            _ranged("initial_margin_fraction", initial_margin_fraction, 1, MARGIN_FRACTION_SCALE),
+            _ranged("margin_mode", margin_mode, MarginMode.CROSS, MarginMode.ISOLATED),
+            _KEEP_NONCE_ORDER,
+            _nonce(nonce),
+        )
+
+    # --- tokens and keys ---------------------------------------------------------------------------------------------
+
+    async def auth_token(self, *, now_s: int, lifetime_s: int) -> str:
+        """Mint an auth token that ends ``lifetime_s`` after ``now_s``; it counts as a secret."""
+        lifetime = _ranged("lifetime_s", lifetime_s, 1, _MAX_AUTH_TOKEN_S)
+        deadline = _ranged("now_s", now_s, 1, _MAX_TIME_MS) + lifetime
+        return await self._run(lambda: self._mint(deadline))
+
+    async def check_key(self) -> None:
+        """Ask the venue whether our key is the one registered under our index.
+
+        Raises:
+            ConfigurationError: another key is registered there, or none; the text says what to do.
+            TransportError: the venue could not be asked.
+            VenueError: the venue refuses to tell, for example because there is no such account.
+        """
+        problem = await self._run(self._check)
+        if problem is not None:
+            raise self._explain(problem)
+
+    # --- in the signer's thread --------------------------------------------------------------------------------------
+
+    async def _run[T](self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except RuntimeError as error:
+            if "shutdown" in str(error):
+                raise SigningError(f"{self!r} is closed") from None
+            raise
+
+    async def _sign(self, tx_type: TxType, function: str, *arguments: int) -> SignedTx:
+        return await self._run(lambda: self._call(self._ready(), tx_type, function, *arguments))
+
+    def _ready(self) -> _Native:
+        if self._native is None:
+            native = _load_native()
+            self._try_out(native)
+            self._native = native
+        return self._native
+
+    def _call(self, native: _Native, tx_type: TxType, function: str, *arguments: int) -> SignedTx:
+        with self._owned(native):
+            result = getattr(native.library, function)(*arguments, self._api_key_index, self._account_index)
+        error, tx_info, tx_hash = native.take(result.err), native.take(result.txInfo), native.take(result.txHash)
+        native.take(result.messageToSign)
+        if error:
+            raise SigningError(f"the native signer refused: {error}")
+        if result.txType != tx_type or not tx_info or not tx_hash:
+            raise SigningError(f"the native signer answered type {result.txType} to a {tx_type.name}")
+        return SignedTx(result.txType, tx_info, tx_hash)
+
+    def _mint(self, deadline: int) -> str:
+        native = self._ready()
+        with self._owned(native):
+            result = native.library.CreateAuthToken(deadline, self._api_key_index, self._account_index)
+        token, error = native.take(result.str), native.take(result.err)
+        if error or not token:
+            raise SigningError(f"no auth token: {error or 'the native signer gave none'}")
+        return token
+
+    def _check(self) -> str | None:
+        native = self._ready()
+        with self._owned(native):
+            return native.take(native.library.CheckClient(self._api_key_index, self._account_index))
+
+    @contextmanager
+    def _owned(self, native: _Native) -> Iterator[None]:
+        """Hold the process-wide slot of our account and key index, with our key and chain in it."""
+        with self._slot.lock:
+            if self._slot.owner is not self:
+                self._slot.owner = None
+                self._register(native)
+                self._slot.owner = self
+            yield
+
+    def _register(self, native: _Native) -> None:
+        problem = native.take(
+            native.library.CreateClient(
+                self._base_url.encode(),
+                self._private_key.get_secret_value().strip().removeprefix("0x").encode(),
+                self._chain_id,
+                self._api_key_index,
+                self._account_index,
+            )
+        )
+        if problem:  # its text may quote a piece of the key
+            raise SigningError("the native signer does not take the API private key: it must be 80 hexadecimal digits")
+
+    def _try_out(self, native: _Native) -> None:
+        """Sign a known order and read it back, so that a mismatched binary is found out before it costs money."""
+        known = (TxType.CREATE_ORDER, "SignCreateOrder", 3, _TEST_INDEX, 5, 7, 1, 0, 1, 1, 0, _MAX_TIME_MS)
+        flags = (*_NO_INTEGRATOR, *_DEFAULT_SELF_TRADE, _KEEP_NONCE_ORDER, _TEST_NONCE)
+        signed = self._call(native, *known, *flags)
+        expected = {
+            "AccountIndex": self._account_index,
+            "ApiKeyIndex": self._api_key_index,
+            "Nonce": _TEST_NONCE,
+            "MarketIndex": 3,
+            "ClientOrderIndex": _TEST_INDEX,
+            "BaseAmount": 5,
+            "Price": 7,
+            "IsAsk": 1,
+            "Type": 0,
+            "TimeInForce": 1,
+            "ReduceOnly": 1,
+            "TriggerPrice": 0,
+            "OrderExpiry": _MAX_TIME_MS,
+            "L2TxAttributes": None,
+        }
+        _compare(expected, signed.tx_info)
+
+    def _explain(self, problem: str) -> LighterError:
+        """Turn the native check's text into an error that says what to do."""
+        who = f"API key {self._api_key_index} of account {self._account_index}"
+        if "does not match" in problem:
+            return ConfigurationError(
+                f"{who}: the private key is not the one registered at {self._base_url}: "
+                f"use the key that was registered under this index, or correct account_index and api_key_index"
+            )
+        if "no api key returned" in problem:
+            return ConfigurationError(
+                f"{who} is not registered at {self._base_url}: "
+                f"register it there, or correct account_index and api_key_index"
+            )
+        cause = problem.partition("err: ")[2] or problem
+        try:
+            body = wire.decode(wire.ResultBody, cause)
+        except WireError:
+            reason = cause.rpartition(": ")[2] if cause.startswith('Get "') else " ".join(cause.split())[:120]
+            return TransportError(f"{who} could not be checked at {self._base_url}: {reason}")
+        return VenueError(body.code, f"{who} could not be checked: {body.message}")
+
+
+_NO_INTEGRATOR: Final = (0, 0, 0)  # account and fees: none attached, ever
+_DEFAULT_SELF_TRADE: Final = (0, 0)  # expire the maker; the account is one self
+_KEEP_NONCE_ORDER: Final = 0  # each nonce is exactly the last plus one
+
+
+def generate_api_key() -> tuple[str, str]:
+    """Make a new API key and return it with its public key, both ``0x`` and 80 hexadecimal digits.
+
+    Raises:
+        SigningError: the native library is missing.
+    """
+    native = _load_native()
+    result = native.library.GenerateAPIKey()
+    private, public = native.take(result.privateKey), native.take(result.publicKey)
+    error = native.take(result.err)
+    if error or not private or not public:
+        raise SigningError(f"no API key: {error or 'the native signer gave none'}")
+    return private, public
+
+
+def _load_native() -> _Native:
+    """Import the SDK's wrapper and load its library, leaving the process's logging as it is."""
+    with _unchanged_logging():
+        try:
+            from lighter import signer_client  # noqa: PLC0415 - takes a second, and only trading needs it
+
+            sdk: Any = signer_client
+            return _Native(sdk.get_signer(), sdk.decode_and_free)
+        except ImportError as error:
+            raise SigningError(f"the Lighter SDK is missing: pip install qubx-lighter-api ({error})") from error
+        except Exception as error:  # the SDK raises a bare Exception on a platform it has no library for
+            where = f"{platform.system()} {platform.machine()}"
+            raise SigningError(f"the native signer cannot be loaded on {where}: {error}") from error
+
+
+@contextmanager
+def _unchanged_logging() -> Iterator[None]:
+    """Undo what an import does to the root logger: releases of the SDK have set it to DEBUG."""
+    root = logging.getLogger()
+    level, handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        logging.disable(disabled)
+
+
+def _compare(expected: Mapping[str, object], tx_info: str) -> None:
+    signed = json.loads(tx_info)
+    wrong = [name for name, value in expected.items() if signed.get(name) != value]
+    if wrong:
+        raise SigningError(
+            f"the native signer signs something else than it is told ({', '.join(wrong)}): "
+            f"its binary and its wrapper do not fit, reinstall qubx-lighter-api"
+        )
+
+
+def _ranged(name: str, value: SupportsIndex, low: int, high: int) -> int:
+    """Return ``value`` as an int within ``low`` and ``high``: the native signer would wrap it in silence."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise SigningError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if not low <= number <= high:
+        raise SigningError(f"{name} {number} is outside {low}..{high}")
+    return number
+
+
+def _market(market_id: int) -> int:
+    number = _ranged("market_id", market_id, 0, _MAX_MARKET_ID)
+    if number == NIL_MARKET_INDEX:
+        raise SigningError(f"market_id {NIL_MARKET_INDEX} means no market")
+    return number
+
+
+def _index(index: int) -> int:
+    return _ranged("index", index, 1, _MAX_INDEX)
+
+
+def _nonce(nonce: int) -> int:
+    return _ranged("nonce", nonce, 0, MAX_NONCE - 1)

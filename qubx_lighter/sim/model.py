@@ -1,0 +1,251 @@
+"""What goes into the venue's engine and what comes out: commands, results, events and the rows it keeps.
+
+Units everywhere in the engine: ``*_ticks`` and ``*_lots`` are a market's integers, ``*_micro`` are millionths of the
+collateral asset, fees are ppm of the notional, times are microseconds (``now``) or milliseconds where the wire says so.
+Every change enters as one ``Command`` with its time, so a journal of commands rebuilds the venue exactly.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from qubx_lighter.constants import OrderType, TimeInForce
+
+
+class MarketSpec(msgspec.Struct, frozen=True):
+    """A perpetual market's rules."""
+
+    market_id: int
+    symbol: str
+    price_decimals: int
+    size_decimals: int
+    min_base_lots: int
+    min_quote_micro: int = 10_000_000
+    initial_price_ticks: int = 0  # what mark price starts from before the first trade
+    default_initial_margin_fraction: int = 500  # 1e-4
+    min_initial_margin_fraction: int = 200  # 1e-4
+    maintenance_margin_fraction: int = 120  # 1e-4
+    closeout_margin_fraction: int = 80  # 1e-4
+    maker_fee_ppm: int = 20
+    taker_fee_ppm: int = 200
+    created_at_ms: int = 1_700_000_000_000
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+class CreateMarket(msgspec.Struct, frozen=True, tag=True):
+    """Open a market."""
+
+    spec: MarketSpec
+
+
+class CreateAccount(msgspec.Struct, frozen=True, tag=True):
+    """Open a funded account; ``fee_free`` accounts are the synthetic makers and takers."""
+
+    account_index: int
+    l1_address: str
+    collateral_micro: int
+    fee_free: bool = False
+
+
+class RegisterKey(msgspec.Struct, frozen=True, tag=True):
+    """Register or replace an API key; its nonce starts at ``nonce``."""
+
+    account_index: int
+    api_key_index: int
+    public_key: str
+    nonce: int = 0
+
+
+class Deposit(msgspec.Struct, frozen=True, tag=True):
+    """Add (or, negative, remove) collateral."""
+
+    account_index: int
+    amount_micro: int
+
+
+class SubmitTransaction(msgspec.Struct, frozen=True, tag=True):
+    """A signed transaction as it came over REST or the socket; ``tx_info`` is the signer's JSON text."""
+
+    tx_type: int
+    tx_info: str
+    tx_hash: str
+
+
+class PlaceOrder(msgspec.Struct, frozen=True, tag=True):
+    """An order of a local participant (the synthetic feed): no key, no nonce, same book and same rules."""
+
+    account_index: int
+    market_id: int
+    is_ask: bool
+    base_lots: int
+    price_ticks: int
+    client_order_index: int = 0
+    order_type: int = int(OrderType.LIMIT)
+    time_in_force: int = int(TimeInForce.GTT)
+    reduce_only: bool = False
+    order_expiry_ms: int = 0  # 0 with GTT / post-only from a local participant: 28 days
+
+
+class CancelOrder(msgspec.Struct, frozen=True, tag=True):
+    """A local participant's cancel, by client or venue index."""
+
+    account_index: int
+    market_id: int
+    index: int
+
+
+class CancelAll(msgspec.Struct, frozen=True, tag=True):
+    """A local participant's cancel of everything it has."""
+
+    account_index: int
+
+
+class AdvanceTime(msgspec.Struct, frozen=True, tag=True):
+    """Nothing but time: orders expire."""
+
+
+Command = (
+    CreateMarket
+    | CreateAccount
+    | RegisterKey
+    | Deposit
+    | SubmitTransaction
+    | PlaceOrder
+    | CancelOrder
+    | CancelAll
+    | AdvanceTime
+)
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What the API answers: 200 = queued and, here, executed at once; the order's own fate is in its status."""
+
+    code: int
+    message: str = ""
+    order_index: int = 0  # the order created, if one was
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the API accepted the command."""
+        return self.code == 200
+
+
+# --- rows the engine keeps --------------------------------------------------------------------------------------------
+
+
+class Order(msgspec.Struct):
+    """An order; ``status`` is a wire string (``open``, ``filled``, ``canceled-post-only`` ...)."""
+
+    order_index: int
+    client_order_index: int
+    account_index: int
+    market_id: int
+    is_ask: bool
+    initial_lots: int
+    remaining_lots: int
+    price_ticks: int
+    order_type: int
+    time_in_force: int
+    reduce_only: bool
+    order_expiry_ms: int
+    status: str
+    created_at: int  # µs
+    updated_at: int  # µs
+    filled_lots: int = 0
+    filled_quote_micro: int = 0
+    nonce: int = 0  # the matching engine's sequence of the last change
+    order_version: int = 0
+    tx_hash: str = ""
+
+
+class Trade(msgspec.Struct, frozen=True):
+    """One match."""
+
+    trade_id: int
+    market_id: int
+    price_ticks: int
+    lots: int
+    quote_micro: int
+    ask_order_index: int
+    bid_order_index: int
+    ask_account: int
+    bid_account: int
+    ask_client_order_index: int
+    bid_client_order_index: int
+    is_maker_ask: bool
+    taker_fee_ppm: int
+    maker_fee_ppm: int
+    time: int  # µs
+    tx_hash: str
+    taker_position_lots_before: int = 0  # signed
+    maker_position_lots_before: int = 0  # signed
+
+
+class Position(msgspec.Struct):
+    """One account's position in one market, cross margin."""
+
+    market_id: int
+    lots: int = 0  # signed
+    entry_quote_micro: int = 0  # what the open lots cost, unsigned
+    realized_pnl_micro: int = 0
+    initial_margin_fraction: int = 500  # 1e-4; the account's own setting for this market
+    margin_mode: int = 0
+
+
+class TxRecord(msgspec.Struct, frozen=True):
+    """One transaction the sequencer took: ``error`` non-empty when it failed there (the nonce is consumed all the same)."""
+
+    tx_hash: str
+    tx_type: int
+    tx_info: str
+    account_index: int
+    api_key_index: int
+    nonce: int
+    executed_at: int  # µs
+    error: str = ""
+    market_id: int = 255
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+class BookChanged(msgspec.Struct, frozen=True):
+    """The new absolute size of one level; ``nonce`` rises by one with every change over all markets."""
+
+    market_id: int
+    is_ask: bool
+    price_ticks: int
+    lots: int
+    nonce: int
+    time: int  # µs
+
+
+class Traded(msgspec.Struct, frozen=True):
+    """A match happened."""
+
+    trade: Trade
+
+
+class OrderChanged(msgspec.Struct, frozen=True):
+    """A copy of the order after a change of an account that has API keys (the feed's own orders raise none)."""
+
+    order: Order
+
+
+class PositionChanged(msgspec.Struct, frozen=True):
+    """An account's position, margin setting or collateral changed: send its figures."""
+
+    account_index: int
+    market_id: int  # 255: collateral only
+    time: int  # µs
+
+
+class TransactionDone(msgspec.Struct, frozen=True):
+    """The sequencer took a transaction."""
+
+    record: TxRecord
+
+
+Event = BookChanged | Traded | OrderChanged | PositionChanged | TransactionDone

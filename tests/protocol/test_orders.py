@@ -1,0 +1,452 @@
+"""Client ids, pending transactions, order rows and fills."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qubx_lighter.errors import WireError
+from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.orders import (
+    Cause,
+    ClientIds,
+    FillDeduplicator,
+    OrderTracker,
+    PendingTransactions,
+    PendingTx,
+    Status,
+    StatusKind,
+    Transition,
+    TransitionKind,
+)
+
+OPENED, FILLED_MORE, AMENDED, DONE = (
+    TransitionKind.OPENED,
+    TransitionKind.FILLED_MORE,
+    TransitionKind.AMENDED,
+    TransitionKind.DONE,
+)
+
+ASK = (1 << 48) | 150
+BID = (1 << 48) | (2**48 - 150)
+
+# --- client ids ------------------------------------------------------------------------------------------------------
+
+
+def test_a_framework_id_becomes_tag_and_counter_and_survives_a_restart() -> None:
+    index = ClientIds(4).index_of("qubx_BTC-USDC_17912345678")
+    assert (4 << 40) | 17912345678 == index
+    assert "qubx_BTC-USDC_17912345678" == ClientIds(4).client_id_of(index, "BTC-USDC")
+
+
+def test_another_bots_index_is_foreign_and_leads_back_to_itself() -> None:
+    index = ClientIds(5).index_of("qubx_BTC-USDC_17912345678")
+    ids = ClientIds(4)
+    assert f"lighter_{index}" == ids.client_id_of(index, "BTC-USDC")
+    assert index == ids.index_of(f"lighter_{index}")
+
+
+@given(st.integers(0, 254), st.integers(1, 2**48 - 1))
+def test_any_index_leads_back_to_itself(tag: int, index: int) -> None:
+    client_id = ClientIds(tag).client_id_of(index, "ETH-USDC")
+    assert client_id is not None
+    assert index == ClientIds(tag).index_of(client_id)
+
+
+@pytest.mark.parametrize(
+    "client_id",
+    [
+        "mine",
+        "qubx_BTC-USDC_0",
+        "qubx_BTC-USDC_007",
+        f"qubx_BTC-USDC_{2**40}",
+        "qubx_BTC-USDC_12x",
+        "qubx_BTC-USDC_１",
+        "lighter_0",
+        f"lighter_{2**48}",
+        "lighter_-5",
+        "",
+        "qubx__5",
+    ],
+)
+def test_any_other_id_is_hashed_and_remembered(client_id: str) -> None:
+    ids = ClientIds(4)
+    index = ids.index_of(client_id)
+    assert 255 == index >> 40
+    assert client_id == ids.client_id_of(index, "BTC-USDC")
+    assert index == ids.index_of(client_id)
+    assert index == ClientIds(9).index_of(client_id)
+    assert f"lighter_{index}" == ClientIds(4).client_id_of(index, "BTC-USDC")
+
+
+def test_no_index_is_no_id() -> None:
+    ids = ClientIds(0)
+    assert ids.client_id_of(0, "BTC-USDC") is None
+    assert f"lighter_{4 << 40}" == ClientIds(4).client_id_of(4 << 40, "BTC-USDC")
+
+
+def test_the_exact_id_comes_back_whatever_the_symbol() -> None:
+    ids = ClientIds(4)
+    assert "qubx_BTCUSDC_7" == ids.client_id_of(ids.index_of("qubx_BTCUSDC_7"), "BTC-USDC")
+
+
+def test_two_ids_of_one_index_are_refused() -> None:
+    ids = ClientIds(4)
+    ids.index_of("qubx_BTC-USDC_7")
+    with pytest.raises(ValueError, match="'qubx_BTC-USDC_7' and 'qubx_ETH-USDC_7' have the same"):
+        ids.index_of("qubx_ETH-USDC_7")
+    assert "qubx_BTC-USDC_7" == ids.client_id_of((4 << 40) | 7, "X")
+
+
+@pytest.mark.parametrize("tag", [-1, 255])
+def test_a_tag_has_eight_bits_and_255_is_taken(tag: int) -> None:
+    with pytest.raises(ValueError, match="0 to 254"):
+        ClientIds(tag)
+
+
+# --- pending transactions --------------------------------------------------------------------------------------------
+
+
+def tx(request_id: str, client_id: str = "a", sent_at: float = 0.0) -> PendingTx:
+    return PendingTx(request_id, 14, client_id, nonce=5, tx_hash=f"hash-{request_id}", sent_at=sent_at)
+
+
+def test_a_transaction_is_found_by_request_and_by_order_until_it_is_answered() -> None:
+    pending = PendingTransactions(timeout=5.0)
+    create, cancel = tx("1"), tx("2")
+    for transaction in (create, cancel, tx("3", "b")):
+        pending.add(transaction)
+    assert create == pending.get("1")
+    assert [create, cancel] == pending.of_client_id("a")
+    assert create == pending.resolve("1")
+    assert pending.resolve("1") is None
+    assert pending.get("1") is None
+    assert [cancel] == pending.of_client_id("a")
+    assert 2 == len(pending)
+
+
+def test_a_request_id_is_pending_once() -> None:
+    pending = PendingTransactions(timeout=5.0)
+    pending.add(tx("1"))
+    with pytest.raises(ValueError, match="'1' is pending already"):
+        pending.add(tx("1"))
+
+
+def test_transactions_expire_each_in_its_time() -> None:
+    pending = PendingTransactions(timeout=5.0)
+    assert pending.deadline() is None
+    late, early = tx("1", sent_at=2.0), tx("2", sent_at=1.0)
+    pending.add(late)
+    pending.add(early)
+    assert 6.0 == pending.deadline()
+    assert [] == pending.expire(5.9)
+    assert [early] == pending.expire(6.0)
+    assert 7.0 == pending.deadline()
+    assert [late] == pending.expire(60.0)
+    assert 0 == len(pending)
+
+
+def test_a_lost_connection_drops_all() -> None:
+    pending = PendingTransactions(timeout=5.0)
+    pending.add(tx("1"))
+    pending.add(tx("2"))
+    assert [tx("1"), tx("2")] == pending.drop_all()
+    assert [] == pending.drop_all()
+    assert 0 == len(pending)
+
+
+# --- order rows ------------------------------------------------------------------------------------------------------
+
+
+def row(status: str = "open", filled: float = 0.0, **changes: Any) -> wire.OrderRow:
+    fields: dict[str, Any] = {
+        "order_index": ASK,
+        "client_order_index": 7,
+        "market_index": 0,
+        "is_ask": True,
+        "status": status,
+        "initial_base_amount": 1.0,
+        "remaining_base_amount": 0.0,
+        "filled_base_amount": filled,
+        "filled_quote_amount": filled * 100,
+        "price": 100.0,
+    }
+    return wire.OrderRow(**(fields | changes))
+
+
+def kinds(transitions: list[Transition]) -> list[TransitionKind]:
+    return [transition.kind for transition in transitions]
+
+
+def test_a_resting_order_opens_fills_and_ends() -> None:
+    tracker = OrderTracker()
+    assert [OPENED] == kinds(tracker.observe(row()))
+    [more] = tracker.observe(row(filled=0.3))
+    assert (FILLED_MORE, 0.3, True) == (more.kind, more.filled_delta, more.rested)
+    [more] = tracker.observe(row(filled=0.4))
+    assert 0.1 == more.filled_delta  # 0.4 - 0.3 in floats is not
+    assert [row(filled=0.4)] == tracker.active()
+    [done] = tracker.observe(row("filled", filled=1.0))
+    assert (DONE, 0.6, True) == (done.kind, done.filled_delta, done.rested)
+    assert Status(StatusKind.FILLED) == done.status
+    assert [] == tracker.active()
+
+
+def test_a_row_seen_twice_says_nothing_twice() -> None:
+    tracker = OrderTracker()
+    rows = [row(), row(filled=0.3), row("canceled", filled=0.3)]
+    assert [[OPENED], [FILLED_MORE], [DONE]] == [kinds(tracker.observe(r)) for r in rows]
+    assert [[], [], []] == [kinds(tracker.observe(r)) for r in rows]
+
+
+def test_an_order_that_fills_at_once_is_one_row() -> None:
+    opened, done = OrderTracker().observe(row("filled", filled=1.0))
+    assert (OPENED, DONE) == (opened.kind, done.kind)
+    assert (False, 1.0) == (done.rested, done.filled_delta)
+
+
+def test_an_immediate_order_that_fills_in_part_opens_fills_and_is_canceled() -> None:
+    transitions = OrderTracker().observe(row("canceled-not-enough-liquidity", filled=0.4))
+    assert [OPENED, FILLED_MORE, DONE] == kinds(transitions)
+    assert Status(StatusKind.CANCELED, Cause.NOT_FILLABLE) == transitions[-1].status
+
+
+def test_an_immediate_order_that_fills_nothing_is_canceled_not_rejected() -> None:
+    opened, done = OrderTracker().observe(row("canceled"))
+    assert (OPENED, DONE, StatusKind.CANCELED) == (opened.kind, done.kind, done.status.kind)
+
+
+def test_a_rejected_order_never_opens() -> None:
+    [done] = OrderTracker().observe(row("canceled-post-only"))
+    assert (DONE, Status(StatusKind.REJECTED, Cause.NOT_FILLABLE)) == (done.kind, done.status)
+
+
+def test_being_matched_is_not_yet_resting() -> None:
+    tracker = OrderTracker()
+    assert [OPENED] == kinds(tracker.observe(row("in-progress")))
+    assert not tracker.rested(ASK)
+    [done] = tracker.observe(row("canceled-margin-not-allowed"))
+    assert StatusKind.REJECTED is done.status.kind
+
+
+def test_an_order_once_resting_is_canceled_whatever_the_reason() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row("in-progress"))
+    assert [] == tracker.observe(row("open"))
+    assert [] == tracker.observe(row("in-progress"))
+    [done] = tracker.observe(row("canceled-post-only"))
+    assert (True, StatusKind.CANCELED) == (done.rested, done.status.kind)
+
+
+def test_an_expired_order_is_expired() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row())
+    [done] = tracker.observe(row("canceled-expired"))
+    assert StatusKind.EXPIRED is done.status.kind
+
+
+def test_a_waiting_conditional_order_counts_as_resting() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row("pending"))
+    [done] = tracker.observe(row("canceled-oco"))
+    assert StatusKind.CANCELED is done.status.kind
+
+
+@pytest.mark.parametrize(
+    "change", [{"price": 101.0}, {"initial_base_amount": 2.0}, {"order_version": 1}], ids=["price", "size", "version"]
+)
+def test_an_amend_shows(change: dict[str, Any]) -> None:
+    tracker = OrderTracker()
+    tracker.observe(row(filled=0.2))
+    assert [AMENDED] == kinds(tracker.observe(row(filled=0.2, **change)))
+    assert [] == tracker.observe(row(filled=0.2, **change))
+
+
+def test_an_amend_into_the_other_side_is_amended_then_filled() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row())
+    assert [AMENDED, FILLED_MORE] == kinds(tracker.observe(row(filled=0.2, price=99.0, order_version=1)))
+    assert [AMENDED, DONE] == kinds(tracker.observe(row("filled", filled=1.0, price=98.0, order_version=2)))
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"),
+    [
+        ({"filled": 0.5, "transaction_time": 1}, {"filled": 0.4, "transaction_time": 2}),
+        ({"transaction_time": 20}, {"transaction_time": 10, "order_version": 1, "price": 90.0}),
+        ({"order_version": 1, "price": 101.0}, {"price": 90.0}),
+        (
+            {"order_version": 2, "nonce": 3, "transaction_time": 5},
+            {"order_version": 1, "nonce": 4, "transaction_time": 5},
+        ),
+        ({"nonce": 31}, {"nonce": 30, "price": 90.0}),
+        ({"nonce": 2**48 - 31}, {"nonce": 2**48 - 30, "price": 90.0}),
+        ({"nonce": 31, "updated_at": 1_760_287_839}, {"nonce": 30, "updated_at": 1_760_287_840, "price": 90.0}),
+        ({"updated_at": 1_760_287_839_500}, {"updated_at": 1_760_287_839, "price": 90.0}),
+    ],
+    ids=[
+        "fills",
+        "time",
+        "version",
+        "version before nonce",
+        "nonce",
+        "nonce of a bid",
+        "nonce before seconds",
+        "units",
+    ],
+)
+def test_a_row_that_was_overtaken_is_ignored(newer: dict[str, Any], older: dict[str, Any]) -> None:
+    tracker = OrderTracker()
+    tracker.observe(row(**newer))
+    assert [] == tracker.observe(row(**older))
+    assert [row(**newer)] == tracker.active()
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"transaction_time": 0, "nonce": 9},
+        {"transaction_time": 50, "nonce": 0},
+        {"transaction_time": 50, "nonce": 9, "updated_at": 0},
+    ],
+)
+def test_what_a_row_lacks_does_not_make_it_old(later: dict[str, Any]) -> None:
+    tracker = OrderTracker()
+    tracker.observe(row(transaction_time=50, nonce=9, updated_at=1_760_287_839))
+    assert [AMENDED] == kinds(tracker.observe(row(price=90.0, **later)))
+
+
+def test_an_end_counts_however_late_its_clock() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row(transaction_time=50, filled=0.5))
+    [done] = tracker.observe(row("canceled-self-trade", transaction_time=40))
+    assert (DONE, 0.0) == (done.kind, done.filled_delta)
+    assert StatusKind.CANCELED is done.status.kind
+
+
+def test_an_end_that_tells_less_than_was_filled_is_no_rejection() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row("in-progress", filled=0.5))
+    [done] = tracker.observe(row("canceled-too-much-slippage"))
+    assert (False, 0.0, StatusKind.CANCELED) == (done.rested, done.filled_delta, done.status.kind)
+
+
+def test_nothing_comes_after_the_end() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row("canceled", transaction_time=10))
+    assert [] == tracker.observe(row(transaction_time=20))
+    assert [] == tracker.observe(row("filled", filled=1.0, transaction_time=30))
+    assert [] == tracker.active()
+
+
+def test_an_unknown_status_fails_loudly_and_changes_nothing() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row())
+    with pytest.raises(WireError, match="unknown order status 'paused'"):
+        tracker.observe(row("paused"))
+    assert [row()] == tracker.active()
+
+
+def test_a_full_list_shows_what_is_missing() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row())
+    tracker.observe(row(order_index=BID, is_ask=False))
+    tracker.observe(row("canceled", order_index=5))
+    assert [row(order_index=BID, is_ask=False)] == tracker.missing_from([row(filled=0.2), row(order_index=9)])
+    assert [] == tracker.missing_from(tracker.active())
+
+
+def test_an_ended_order_is_still_known_by_its_ids() -> None:
+    tracker = OrderTracker()
+    assert (False, 0) == (tracker.rested(ASK), tracker.client_order_index(ASK))
+    tracker.observe(row())
+    assert (True, 7) == (tracker.rested(ASK), tracker.client_order_index(ASK))
+    tracker.observe(row("canceled"))
+    assert (True, 7) == (tracker.rested(ASK), tracker.client_order_index(ASK))
+
+
+def test_only_the_latest_ended_orders_are_remembered() -> None:
+    tracker = OrderTracker(remember=2)
+    for index in (1, 2, 3):
+        tracker.observe(row("canceled", order_index=index))
+    assert [] == tracker.observe(row(order_index=2))
+    assert [] == tracker.observe(row(order_index=3))
+    assert [OPENED] == kinds(tracker.observe(row(order_index=1)))
+
+
+def test_captured_immediate_orders_open_and_fill_once(wire_dir: Path) -> None:
+    tracker = OrderTracker()
+    steps = []
+    for raw in (wire_dir / "account_225671.jsonl").read_bytes().splitlines() * 2:
+        if wire.route(raw).type.endswith("/account_all_orders"):
+            for rows in (wire.decode(wire.AccountOrdersFrame, raw).orders or {}).values():
+                steps += [(t.row.order_index, t.kind, t.filled_delta) for r in rows for t in tracker.observe(r)]
+    assert [
+        (7036874567915800, OPENED, 1.0),
+        (7036874567915800, DONE, 1.0),
+        (7318349238191179, OPENED, 1.0),
+        (7318349238191179, DONE, 1.0),
+    ] == steps
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.booleans(), st.booleans())
+def test_rows_in_any_order_lead_to_one_end(seed: int, is_ask: bool, with_times: bool) -> None:
+    """Make an order's history, deliver it shuffled and doubled, and compare with the history."""
+    source = random.Random(seed)
+    history, filled, version, nonce = [], 0, 0, 150 if is_ask else 2**48 - 150
+    for step in range(1, source.randint(2, 8)):
+        if source.random() < 0.5:
+            filled += source.randint(1, 9)
+        else:
+            version += 1
+            nonce += 1 if is_ask else -1
+        history.append(
+            row(
+                filled=filled / 100,
+                is_ask=is_ask,
+                order_index=ASK if is_ask else BID,
+                price=100.0 + version,
+                order_version=version,
+                nonce=nonce,
+                transaction_time=step if with_times else 0,
+            )
+        )
+    history.append(msgspec.structs.replace(history[-1], status=source.choice(["canceled", "filled"])))
+    tracker, seen = OrderTracker(), []
+    deliveries = [*history, *history]
+    source.shuffle(deliveries)
+    for delivery in deliveries:
+        seen += tracker.observe(delivery)
+    steps = kinds(seen)
+    assert 1 == steps.count(OPENED) == steps.count(DONE)
+    assert (OPENED, DONE) == (steps[0], steps[-1])
+    assert [] == tracker.active()
+    working = [transition.row for transition in seen[:-1] if transition.kind is not OPENED]
+    assert working == sorted(working, key=lambda r: (r.filled_base_amount, r.order_version))
+    assert history[-1] == seen[-1].row
+
+
+# --- fills -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fill_is_new_once_on_each_side() -> None:
+    fills = FillDeduplicator()
+    assert [False, True] == [fills.seen(0, 225067334, True) for _ in range(2)]
+    assert [False, True] == [fills.seen(0, 225067334, False) for _ in range(2)]
+    assert not fills.seen(1, 225067334, True)
+
+
+def test_only_the_latest_fills_are_remembered() -> None:
+    fills = FillDeduplicator(remember=2)
+    for trade_id in (0, 1, 2):
+        assert not fills.seen(0, trade_id, True)
+    assert fills.seen(0, 2, True)
+    assert fills.seen(0, 1, True)
+    assert not fills.seen(0, 0, True)

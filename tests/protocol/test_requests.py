@@ -1,0 +1,88 @@
+"""The book of what was asked for and has not been seen to end."""
+
+from __future__ import annotations
+
+import pytest
+
+from qubx_lighter.constants import TxType
+from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.codes import Outcome
+from qubx_lighter.protocol.requests import Progress, Request, RequestBook, failure
+
+
+def create(client_id: str) -> Request:
+    return Request(TxType.CREATE_ORDER, client_id, market_id=1)
+
+
+def test_a_request_is_found_by_order_from_the_moment_it_is_queued() -> None:
+    book = RequestBook()
+    request = book.open(create("a"))
+    assert request is book.latest(TxType.CREATE_ORDER, "a")
+    assert Progress.QUEUED is request.progress
+    assert book.latest(TxType.CANCEL_ORDER, "a") is None
+
+
+def test_a_sent_request_is_found_by_every_hash_it_had() -> None:
+    book = RequestBook()
+    request = book.open(create("a"))
+    book.sent(request, "ours", now_ns=5)
+    assert (Progress.SENT, 5) == (request.progress, request.time_ns)
+    book.answered(request, Outcome.ACCEPTED, "theirs", now_ns=6)
+    assert (Progress.ACCEPTED, 6, "theirs") == (request.progress, request.time_ns, request.tx_hash)
+    assert request is book.by_hash("ours")
+    assert request is book.by_hash("theirs")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "progress"), [(Outcome.REFUSED, Progress.REFUSED), (Outcome.UNKNOWN, Progress.UNKNOWN)]
+)
+def test_an_answer_without_a_hash_keeps_ours(outcome: Outcome, progress: Progress) -> None:
+    book = RequestBook()
+    request = book.open(create("a"))
+    book.sent(request, "ours", now_ns=5)
+    book.answered(request, outcome, "", now_ns=6)
+    assert (progress, "ours") == (request.progress, request.tx_hash)
+
+
+def test_a_newer_request_of_a_kind_replaces_the_older_one() -> None:
+    book = RequestBook()
+    book.open(Request(TxType.MODIFY_ORDER, "a", 1, price=1.0))
+    newer = book.open(Request(TxType.MODIFY_ORDER, "a", 1, price=2.0))
+    assert newer is book.latest(TxType.MODIFY_ORDER, "a")
+
+
+def test_what_was_taken_is_gone() -> None:
+    book = RequestBook()
+    request = book.open(create("a"))
+    book.sent(request, "hash", now_ns=5)
+    assert request is book.take(TxType.CREATE_ORDER, "a")
+    assert book.take(TxType.CREATE_ORDER, "a") is None
+    assert book.by_hash("hash") is None
+
+
+def test_the_oldest_is_forgotten_beyond_the_capacity() -> None:
+    book = RequestBook(capacity=2)
+    for name in "abc":
+        book.sent(book.open(create(name)), f"hash-{name}", now_ns=1)
+    assert book.latest(TxType.CREATE_ORDER, "a") is None
+    assert book.by_hash("hash-a") is None
+    assert book.latest(TxType.CREATE_ORDER, "c") is not None
+    assert book.by_hash("hash-b") is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "event_info", "reason"),
+    [
+        (2, '{"m":24,"ae":""}', None),
+        (2, '{"ae":"{\\"code\\":21739}"}', '{"code":21739}'),
+        (3, "", None),
+        (0, "", "transaction failed"),
+        (0, '{"ae":"not enough margin"}', "not enough margin"),
+        (0, "not json", "transaction failed"),
+        (2, "[1]", None),
+    ],
+)
+def test_a_transaction_failed_when_its_status_is_0_or_it_has_an_application_error(
+    status: int, event_info: str, reason: str | None
+) -> None:
+    assert reason == failure(wire.TxRow(hash="h", type=14, status=status, event_info=event_info))

@@ -1,0 +1,303 @@
+"""The sender against a venue in miniature: nonces exactly in order, every outcome that a transaction can have."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from qubx_lighter.constants import Code, TxType
+from qubx_lighter.errors import NotSentError, OutcomeUnknownError, SigningError, TransportError, VenueError
+from qubx_lighter.protocol.codes import Outcome
+from qubx_lighter.protocol.wire import ErrorBody, TxReply
+from qubx_lighter.sender import Reply, Transaction, TransactionSender
+from qubx_lighter.signer import SignedTx
+
+Fate = Callable[["Venue", str], TxReply | Exception]
+
+
+class Venue:
+    """Takes exactly the next nonce; ``fates`` decides what happens to the n-th transaction of a label."""
+
+    def __init__(self, next_nonce: int = 7) -> None:
+        self.connected = True
+        self.next = next_nonce
+        self.executed: list[str] = []
+        self.received: list[tuple[str, int]] = []
+        self.over_rest = 0
+        self.nonce_requests = 0
+        self.unreachable = False
+        self.fates: dict[str, list[Fate]] = {}
+        self.hold: asyncio.Event | None = None
+
+    async def send_transaction(self, *arguments: object) -> TxReply:
+        """Serve both transports: the socket's call has four arguments, REST's has two."""
+        tx_info = str(arguments[2] if len(arguments) == 4 else arguments[1])  # noqa: PLR2004
+        self.over_rest += len(arguments) == 2  # noqa: PLR2004
+        label, nonce = tx_info.split("@")
+        self.received.append((label, int(nonce)))
+        fates = self.fates.get(label)
+        answer = fates.pop(0)(self, tx_info) if fates else take(self, tx_info)
+        if self.hold is not None:
+            await self.hold.wait()
+        await asyncio.sleep(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def next_nonce(self, account_index: int, api_key_index: int) -> int:
+        """Tell the next nonce."""
+        assert (account_index, api_key_index) == (5, 4)
+        self.nonce_requests += 1
+        if self.unreachable:
+            raise TransportError("no route")
+        return self.next
+
+
+def take(venue: Venue, tx_info: str) -> TxReply | Exception:
+    """Queue it if the nonce is right."""
+    label, nonce = tx_info.split("@")
+    if int(nonce) != venue.next:
+        return TxReply(error=ErrorBody(Code.INVALID_NONCE, "invalid nonce"))
+    venue.next += 1
+    venue.executed.append(label)
+    return TxReply(code=200, tx_hash=f"venue-{tx_info}")
+
+
+def refuse(code: int) -> Fate:
+    """Refuse at the API: the nonce is not consumed."""
+    return lambda _venue, _tx_info: TxReply(error=ErrorBody(code, "no"))
+
+
+def lose_reply(venue: Venue, tx_info: str) -> Exception:
+    """Execute, and never say so."""
+    take(venue, tx_info)
+    return OutcomeUnknownError("no answer")
+
+
+def lose_request(_venue: Venue, _tx_info: str) -> Exception:
+    """Neither execute nor answer, though it left."""
+    return OutcomeUnknownError("connection lost")
+
+
+def never_left(_venue: Venue, _tx_info: str) -> Exception:
+    """Fail before the write."""
+    return NotSentError("socket is closed")
+
+
+class Desk:
+    """A sender and what it reported."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.venue = venue
+        self.replies: dict[str, Reply] = {}
+        self.sender = TransactionSender(
+            loop=asyncio.get_running_loop(),
+            socket=venue,
+            rest=venue,
+            account_index=5,
+            api_key_index=4,
+            timeout_s=1.0,
+            retry_pause_s=0.0,
+        )
+
+    def submit(self, *labels: str, sign: Callable[[str, int], SignedTx] | None = None) -> None:
+        """Queue transactions."""
+        for label in labels:
+            self.sender.submit(Transaction(label, self._signer(label, sign), self._note(label)))
+
+    def _signer(self, label: str, sign: Callable[[str, int], SignedTx] | None):
+        async def run(nonce: int) -> SignedTx:
+            await asyncio.sleep(0)
+            if sign is not None:
+                return sign(label, nonce)
+            return SignedTx(int(TxType.CREATE_ORDER), f"{label}@{nonce}", f"local-{label}@{nonce}")
+
+        return run
+
+    def _note(self, label: str) -> Callable[[Reply], None]:
+        def note(reply: Reply) -> None:
+            assert label not in self.replies, f"{label} had two outcomes"
+            self.replies[label] = reply
+
+        return note
+
+    async def finish(self) -> None:
+        """Wait for every outcome."""
+        assert await self.sender.drain(5.0)
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """Tell what became of each."""
+        return {label: reply.outcome for label, reply in self.replies.items()}
+
+
+async def test_sends_in_the_order_of_the_calls_with_consecutive_nonces_without_waiting_for_answers() -> None:
+    venue = Venue()
+    venue.hold = asyncio.Event()
+    desk = Desk(venue)
+    desk.submit("a", "b", "c")
+    while len(venue.received) < 3:  # all three are out before the first answer
+        await asyncio.sleep(0)
+    assert desk.replies == {}
+    venue.hold.set()
+    await desk.finish()
+    assert [("a", 7), ("b", 8), ("c", 9)] == venue.received
+    assert {"a": Outcome.ACCEPTED, "b": Outcome.ACCEPTED, "c": Outcome.ACCEPTED} == desk.outcomes()
+    assert Reply(Outcome.ACCEPTED, 200, "", "venue-a@7", 7) == desk.replies["a"]
+    assert venue.nonce_requests == 1
+
+
+async def test_a_refusal_frees_its_nonce_and_those_behind_it_go_out_again_in_order() -> None:
+    venue = Venue()
+    venue.fates["b"] = [refuse(Code.NOT_ENOUGH_MARGIN)]
+    desk = Desk(venue)
+    desk.submit("a", "b", "c", "d")
+    await desk.finish()
+    assert venue.executed == ["a", "c", "d"]
+    assert Reply(Outcome.REFUSED, Code.NOT_ENOUGH_MARGIN, "no", "local-b@8", 8) == desk.replies["b"]
+    assert desk.sender.stats()["resent"] == 2
+
+
+async def test_an_answer_that_never_comes_is_unknown_and_never_sent_again() -> None:
+    venue = Venue()
+    venue.fates["a"] = [lose_reply]
+    venue.fates["b"] = [lose_request]
+    desk = Desk(venue)
+    desk.submit("a")
+    await desk.finish()
+    desk.submit("b")
+    await desk.finish()
+    desk.submit("c")
+    await desk.finish()
+    assert {"a": Outcome.UNKNOWN, "b": Outcome.UNKNOWN, "c": Outcome.ACCEPTED} == desk.outcomes()
+    assert [label for label, _ in venue.received] == ["a", "b", "c"]
+    assert venue.executed == ["a", "c"]
+
+
+async def test_what_never_left_goes_out_again() -> None:
+    venue = Venue()
+    venue.fates["a"] = [never_left, never_left]
+    desk = Desk(venue)
+    desk.submit("a", "b")
+    await desk.finish()
+    assert venue.executed == ["a", "b"]
+    assert {"a": Outcome.ACCEPTED, "b": Outcome.ACCEPTED} == desk.outcomes()
+
+
+async def test_a_foreign_process_on_the_key_costs_a_resync_not_an_order() -> None:
+    venue = Venue()
+    desk = Desk(venue)
+    desk.submit("a")
+    await desk.finish()
+    venue.next += 3
+    desk.submit("b")
+    await desk.finish()
+    assert venue.executed == ["a", "b"]
+    assert desk.sender.stats()["resyncs"] == 2
+
+
+async def test_gives_up_after_five_attempts_and_says_what_the_venue_said() -> None:
+    venue = Venue()
+    venue.fates["a"] = [refuse(Code.INVALID_NONCE)] * 9
+    desk = Desk(venue)
+    desk.submit("a", "b")
+    await desk.finish()
+    assert desk.replies["a"][:2] == (Outcome.REFUSED, Code.INVALID_NONCE)
+    assert len([label for label, _ in venue.received if label == "a"]) == 5
+    assert venue.executed == ["b"]
+
+
+async def test_without_a_socket_it_goes_over_rest_one_at_a_time() -> None:
+    venue = Venue()
+    venue.connected = False
+    desk = Desk(venue)
+    desk.submit("a", "b")
+    await desk.finish()
+    assert (venue.executed, venue.over_rest) == (["a", "b"], 2)
+
+
+async def test_without_a_venue_it_is_refused_at_once_as_not_sent() -> None:
+    venue = Venue()
+    venue.unreachable = True
+    desk = Desk(venue)
+    desk.submit("a")
+    await desk.finish()
+    assert Reply(Outcome.REFUSED, 0, "not sent: no route") == desk.replies["a"]
+    assert venue.received == []
+
+
+async def test_a_signature_that_fails_costs_no_nonce() -> None:
+    venue = Venue()
+    desk = Desk(venue)
+
+    def fail(_label: str, _nonce: int) -> SignedTx:
+        raise SigningError("price out of range")
+
+    desk.submit("a", sign=fail)
+    desk.submit("b")
+    await desk.finish()
+    assert Reply(Outcome.REFUSED, 0, "price out of range", "", 7) == desk.replies["a"]
+    assert venue.received == [("b", 7)]
+
+
+@pytest.mark.parametrize("error", [VenueError(29500, "internal", 500), VenueError(23000, "busy", 503)])
+async def test_a_server_error_is_an_unknown_outcome(error: VenueError) -> None:
+    venue = Venue()
+    venue.fates["a"] = [lambda _venue, _tx_info: error]
+    desk = Desk(venue)
+    desk.submit("a")
+    await desk.finish()
+    assert {"a": Outcome.UNKNOWN} == desk.outcomes()
+
+
+async def test_drain_tells_when_the_time_was_not_enough() -> None:
+    venue = Venue()
+    venue.hold = asyncio.Event()
+    desk = Desk(venue)
+    desk.submit("a")
+    assert await desk.sender.drain(0.01) is False
+    venue.hold.set()
+    assert await desk.sender.drain(1.0) is True
+
+
+async def test_close_ends_what_waits_for_an_answer() -> None:
+    venue = Venue()
+    venue.hold = asyncio.Event()
+    desk = Desk(venue)
+    desk.submit("a")
+    while not venue.received:
+        await asyncio.sleep(0)
+    await desk.sender.close()
+    desk.submit("b")
+    await asyncio.sleep(0)
+    assert ([("a", 7)], {}) == (venue.received, desk.replies)
+
+
+@pytest.mark.parametrize("another_process", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_happens_on_the_way_each_outcome_is_the_truth(seed: int, another_process: bool) -> None:  # noqa: FBT001
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    fates: list[Fate] = [take, take, take, refuse(Code.NOT_ENOUGH_MARGIN), lose_reply, lose_request, never_left]
+    venue = Venue()
+    desk = Desk(venue)
+    labels = [f"t{n}" for n in range(200)]
+    for label in labels:
+        venue.fates[label] = [chance.choice(fates)]
+        venue.connected = chance.random() > 0.1  # noqa: PLR2004
+        if another_process and chance.random() < 0.05:  # noqa: PLR2004
+            venue.next += 1
+        desk.submit(label)
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+    await desk.finish()
+    assert sorted(labels) == sorted(desk.replies)
+    assert len(venue.executed) == len(set(venue.executed)), "an order was executed twice"
+    accepted = {label for label, outcome in desk.outcomes().items() if outcome is Outcome.ACCEPTED}
+    refused = {label for label, outcome in desk.outcomes().items() if outcome is Outcome.REFUSED}
+    assert accepted <= set(venue.executed)
+    assert refused.isdisjoint(venue.executed)
+    if not another_process:  # which can fill the very hole that holds later ones back
+        assert venue.executed == sorted(venue.executed, key=labels.index), "the order of the calls was not kept"

@@ -1,0 +1,559 @@
+"""Signer: the real native library, its guards, its thread, and silence about the key."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import SecretStr
+
+import qubx_lighter.signer as signer_module
+from qubx_lighter.constants import (
+    MAX_BASE_LOTS,
+    MAX_CLIENT_ORDER_INDEX,
+    MAX_NONCE,
+    MAX_PRICE_TICKS,
+    OrderType,
+    TimeInForce,
+)
+from qubx_lighter.errors import ConfigurationError, SigningError, TransportError, VenueError
+from qubx_lighter.signer import Signer, generate_api_key
+
+EXPIRY = 1_797_824_653_863
+ACCOUNT, KEY_INDEX = 225671, 4
+
+
+@pytest.fixture(scope="module")
+def api_key() -> tuple[str, str]:
+    return generate_api_key()
+
+
+@pytest.fixture
+async def signer(api_key: tuple[str, str]) -> AsyncIterator[Signer]:
+    signer = make(api_key[0])
+    yield signer
+    signer.close()
+
+
+def make(private_key: str, **changes: Any) -> Signer:
+    options: dict[str, Any] = {
+        "chain_id": 304,
+        "account_index": ACCOUNT,
+        "api_key_index": KEY_INDEX,
+        "private_key": SecretStr(private_key),
+        "base_url": "http://127.0.0.1:1",
+    }
+    return Signer(**options | changes)
+
+
+def order(**changes: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "market_id": 0,
+        "client_order_index": 1,
+        "base_lots": 1000,
+        "price_ticks": 300000,
+        "is_ask": False,
+        "order_type": OrderType.LIMIT,
+        "time_in_force": TimeInForce.GTT,
+        "reduce_only": False,
+        "order_expiry_ms": EXPIRY,
+        "nonce": 7,
+    }
+    return options | changes
+
+
+def fields(tx_info: str, *names: str) -> tuple[object, ...]:
+    body = json.loads(tx_info)
+    return tuple(body[name] for name in names)
+
+
+class Call(NamedTuple):
+    """One call of the native library."""
+
+    name: str
+    thread: str
+    arguments: tuple[object, ...] = ()
+
+
+def spy_on_library(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Let signers load the real library behind a recorder, and return what it records."""
+    calls: list[Call] = []
+    load = signer_module._load_native
+
+    class Spy:
+        def __init__(self, library: object) -> None:
+            self._library = library
+
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            def call(*arguments: object) -> object:
+                calls.append(Call(name, threading.current_thread().name, arguments))
+                return getattr(self._library, name)(*arguments)
+
+            return call
+
+    def spying() -> signer_module._Native:
+        calls.append(Call("load", threading.current_thread().name))
+        native = load()
+        return signer_module._Native(Spy(native.library), native.take)
+
+    monkeypatch.setattr(signer_module, "_load_native", spying)
+    return calls
+
+
+# --- transactions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("order_type", "time_in_force", "expiry"),
+    [
+        (OrderType.LIMIT, TimeInForce.GTT, EXPIRY),
+        (OrderType.LIMIT, TimeInForce.POST_ONLY, EXPIRY),
+        (OrderType.LIMIT, TimeInForce.IOC, 0),
+        (OrderType.MARKET, TimeInForce.IOC, 0),
+    ],
+)
+@pytest.mark.parametrize("flag", [True, False])
+async def test_each_kind_of_order_is_signed_as_told(
+    signer: Signer, order_type: OrderType, time_in_force: TimeInForce, expiry: int, flag: bool
+) -> None:
+    signed = await signer.create_order(
+        **order(
+            market_id=24,
+            client_order_index=MAX_CLIENT_ORDER_INDEX,
+            base_lots=MAX_BASE_LOTS,
+            price_ticks=MAX_PRICE_TICKS,
+            is_ask=flag,
+            reduce_only=not flag,
+            order_type=order_type,
+            time_in_force=time_in_force,
+            order_expiry_ms=expiry,
+            nonce=MAX_NONCE - 1,
+        )
+    )
+    body = json.loads(signed.tx_info)
+    signature, expired_at = body.pop("Sig"), body.pop("ExpiredAt")
+    assert {
+        "AccountIndex": ACCOUNT,
+        "ApiKeyIndex": KEY_INDEX,
+        "MarketIndex": 24,
+        "ClientOrderIndex": MAX_CLIENT_ORDER_INDEX,
+        "BaseAmount": MAX_BASE_LOTS,
+        "Price": MAX_PRICE_TICKS,
+        "IsAsk": int(flag),
+        "Type": order_type,
+        "TimeInForce": time_in_force,
+        "ReduceOnly": int(not flag),
+        "TriggerPrice": 0,
+        "OrderExpiry": expiry,
+        "Nonce": MAX_NONCE - 1,
+        "L2TxAttributes": None,  # in particular no integrator fee
+    } == body
+    assert 108 == len(signature)  # 80 bytes in base64
+    assert expired_at > time.time() * 1000
+    assert (14, 80) == (signed.tx_type, len(bytes.fromhex(signed.tx_hash)) * 2)
+
+
+async def test_cancel_takes_a_client_index_or_a_venue_index(signer: Signer) -> None:
+    venue_index = (25 << 48) | 12345
+    for index in (7, venue_index):
+        signed = await signer.cancel_order(market_id=24, index=index, nonce=8)
+        assert 15 == signed.tx_type
+        assert (24, index, 8, None) == fields(signed.tx_info, "MarketIndex", "Index", "Nonce", "L2TxAttributes")
+
+
+async def test_modify_carries_the_new_total_and_price(signer: Signer) -> None:
+    signed = await signer.modify_order(market_id=0, index=1, base_lots=900, price_ticks=MAX_PRICE_TICKS, nonce=9)
+    assert 17 == signed.tx_type
+    assert (0, 1, 900, MAX_PRICE_TICKS, 0, 9, None) == fields(
+        signed.tx_info, "MarketIndex", "Index", "BaseAmount", "Price", "TriggerPrice", "Nonce", "L2TxAttributes"
+    )
+
+
+async def test_cancel_all_is_immediate_and_of_every_market(signer: Signer) -> None:
+    signed = await signer.cancel_all(nonce=10)
+    assert 16 == signed.tx_type
+    assert (0, 0, 10, None) == fields(signed.tx_info, "TimeInForce", "Time", "Nonce", "L2TxAttributes")
+
+
+async def test_leverage_is_signed_as_a_margin_fraction(signer: Signer) -> None:
+    signed = await signer.update_leverage(market_id=1, initial_margin_fraction=1000, margin_mode=1, nonce=11)
+    assert 20 == signed.tx_type
+    assert (1, 1000, 1, 11) == fields(signed.tx_info, "MarketIndex", "InitialMarginFraction", "MarginMode", "Nonce")
+
+
+async def test_auth_token_names_its_end_account_and_key(signer: Signer) -> None:
+    deadline, account, key_index, signature = (await signer.auth_token(now_s=2_000_000_000, lifetime_s=600)).split(":")
+    assert ("2000000600", str(ACCOUNT), str(KEY_INDEX), 160) == (deadline, account, key_index, len(signature))
+
+
+# --- guards -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("market_id", -1),
+        ("market_id", 255),
+        ("market_id", 2**15),
+        ("client_order_index", -1),
+        ("client_order_index", 2**48),
+        ("base_lots", 0),
+        ("base_lots", 2**48),
+        ("base_lots", 2**64 + 1000),
+        ("price_ticks", 0),
+        ("price_ticks", 2**32),
+        ("price_ticks", 2**32 + 300000),
+        ("is_ask", 257),
+        ("reduce_only", 2),
+        ("order_type", 2),
+        ("time_in_force", 3),
+        ("order_expiry_ms", -1),
+        ("order_expiry_ms", 2**63),
+        ("nonce", -1),
+        ("nonce", 2**48 - 1),
+        ("price_ticks", 300000.0),
+        ("base_lots", "1000"),
+        ("nonce", None),
+    ],
+)
+async def test_what_the_native_code_would_wrap_is_refused(signer: Signer, name: str, value: object) -> None:
+    with pytest.raises(SigningError, match=name):
+        await signer.create_order(**order(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("order_type", "time_in_force", "expiry"),
+    [
+        (OrderType.LIMIT, TimeInForce.GTT, 0),
+        (OrderType.LIMIT, TimeInForce.POST_ONLY, 0),
+        (OrderType.LIMIT, TimeInForce.IOC, EXPIRY),
+        (OrderType.MARKET, TimeInForce.IOC, EXPIRY),
+        (OrderType.MARKET, TimeInForce.GTT, EXPIRY),
+        (OrderType.MARKET, TimeInForce.POST_ONLY, EXPIRY),
+    ],
+)
+async def test_combinations_that_the_venue_does_not_know_are_refused(
+    signer: Signer, order_type: OrderType, time_in_force: TimeInForce, expiry: int
+) -> None:
+    changes = {"order_type": order_type, "time_in_force": time_in_force, "order_expiry_ms": expiry}
+    with pytest.raises(SigningError, match=time_in_force.name):
+        await signer.create_order(**order(**changes))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda signer: signer.cancel_order(market_id=0, index=0, nonce=1),
+        lambda signer: signer.cancel_order(market_id=0, index=2**60, nonce=1),
+        lambda signer: signer.cancel_order(market_id=0, index=1, nonce=-1),
+        lambda signer: signer.modify_order(market_id=0, index=1, base_lots=0, price_ticks=1, nonce=1),
+        lambda signer: signer.modify_order(market_id=0, index=1, base_lots=1, price_ticks=2**32, nonce=1),
+        lambda signer: signer.cancel_all(nonce=-1),
+        lambda signer: signer.update_leverage(market_id=0, initial_margin_fraction=0, margin_mode=0, nonce=1),
+        lambda signer: signer.update_leverage(market_id=0, initial_margin_fraction=10_001, margin_mode=0, nonce=1),
+        lambda signer: signer.update_leverage(market_id=0, initial_margin_fraction=500, margin_mode=2, nonce=1),
+        lambda signer: signer.auth_token(now_s=1, lifetime_s=8 * 3600 + 1),
+        lambda signer: signer.auth_token(now_s=1, lifetime_s=0),
+    ],
+)
+async def test_the_other_transactions_guard_their_integers_too(
+    signer: Signer, call: Callable[[Signer], Awaitable[object]]
+) -> None:
+    with pytest.raises(SigningError):
+        await call(signer)
+
+
+def test_an_impossible_account_or_key_index_is_refused_at_once(api_key: tuple[str, str]) -> None:
+    for name, value in (("account_index", 2**48 - 1), ("api_key_index", 255), ("chain_id", 2**31)):
+        with pytest.raises(SigningError, match=name):
+            make(api_key[0], **{name: value})
+
+
+# --- the thread -------------------------------------------------------------------------------------------------------
+
+
+async def test_every_native_call_runs_in_the_signers_own_thread(
+    signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = spy_on_library(monkeypatch)
+    await signer.create_order(**order())
+    await signer.auth_token(now_s=1, lifetime_s=60)
+    with pytest.raises(TransportError):
+        await signer.check_key()
+    expected = {"load", "CreateClient", "SignCreateOrder", "CreateAuthToken", "CheckClient"}
+    assert expected == {call.name for call in calls}
+    threads = {call.thread for call in calls}
+    assert 1 == len(threads)
+    assert threads.pop().startswith("lighter-signer")
+
+
+def test_making_a_signer_starts_no_thread_and_imports_no_sdk() -> None:
+    code = """
+        import sys, threading
+        from pydantic import SecretStr
+        from qubx_lighter.signer import Signer
+        Signer(chain_id=304, account_index=1, api_key_index=4, private_key=SecretStr("ab" * 40), base_url="http://x")
+        print("lighter" in sys.modules, threading.active_count())
+    """
+    assert "False 1" == run_python(code)
+
+
+async def test_a_closed_signer_signs_no_more(api_key: tuple[str, str]) -> None:
+    signer = make(api_key[0])
+    await signer.cancel_all(nonce=1)
+    signer.close()
+    signer.close()
+    with pytest.raises(SigningError, match="closed"):
+        await signer.cancel_all(nonce=2)
+
+
+# --- two signers for one slot of the native library -------------------------------------------------------------------
+
+
+async def test_two_networks_with_one_account_and_key_index_keep_their_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = spy_on_library(monkeypatch)
+    keys = {304: generate_api_key()[0], 300: generate_api_key()[0]}
+    signers = {chain: make(key, account_index=77, chain_id=chain) for chain, key in keys.items()}
+    registered: list[list[tuple[object, ...]]] = []
+    for chain in (304, 300, 300, 304):
+        calls.clear()
+        await signers[chain].cancel_all(nonce=1)
+        registered.append([call.arguments[1:3] for call in calls if call.name == "CreateClient"])
+    mine, other = ((keys[chain].removeprefix("0x").encode(), chain) for chain in (304, 300))
+    assert [[mine], [other], [], [mine]] == registered
+    for signer in signers.values():
+        signer.close()
+
+
+# --- the self-test ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["AccountIndex", "ApiKeyIndex", "Nonce", "Price", "OrderExpiry", "L2TxAttributes"])
+async def test_a_library_that_signs_something_else_is_refused_at_load(
+    api_key: tuple[str, str], monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    load = signer_module._load_native
+
+    def shifted() -> signer_module._Native:
+        native = load()
+
+        def take(pointer: object) -> str | None:
+            text = native.take(pointer)
+            if text is None or not text.startswith('{"AccountIndex"'):
+                return text
+            return json.dumps(json.loads(text) | {field: 3})
+
+        return signer_module._Native(native.library, take)
+
+    monkeypatch.setattr(signer_module, "_load_native", shifted)
+    signer = make(api_key[0])
+    with pytest.raises(SigningError, match=field):
+        await signer.load()
+    with pytest.raises(SigningError, match=field):
+        await signer.cancel_all(nonce=1)
+    signer.close()
+
+
+async def test_a_missing_sdk_is_a_signing_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lighter", None)
+    signer = make("ab" * 40)
+    with pytest.raises(SigningError, match="pip install qubx-lighter-api"):
+        await signer.load()
+    signer.close()
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_key_is_in_no_text_of_the_signer(signer: Signer, api_key: tuple[str, str]) -> None:
+    digits = api_key[0].removeprefix("0x")
+    await signer.load()
+    assert digits not in repr(signer)
+    assert digits not in str(signer)
+    assert digits not in repr(vars(signer))
+
+
+@pytest.mark.parametrize("key", ["zz" * 40, "ab", "0xsecretsecretsecret"])
+async def test_a_refused_key_is_not_quoted(key: str) -> None:
+    signer = make(key)
+    with pytest.raises(SigningError, match="80 hexadecimal digits") as caught:
+        await signer.load()
+    signer.close()
+    texts = [str(caught.value), repr(caught.value), repr(caught.value.__cause__), repr(caught.value.__context__)]
+    assert not any(key.removeprefix("0x") in text for text in texts)
+    assert not any("'z'" in text for text in texts)
+
+
+async def test_no_frame_of_a_traceback_holds_the_key_in_a_local(api_key: tuple[str, str]) -> None:
+    secret = "zz" * 40
+    signer = make(secret)
+    with pytest.raises(SigningError) as caught:
+        await signer.load()
+    signer.close()
+    frames, trace = [], caught.value.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    ours = [frame for frame in frames if frame.f_code.co_filename == signer_module.__file__]
+    assert ours
+    assert not any(secret in repr(value) for frame in ours for value in frame.f_locals.values())
+
+
+def test_generated_keys_are_fresh_and_usable() -> None:
+    (private, public), (other, _) = generate_api_key(), generate_api_key()
+    assert private != other
+    assert [82, 82] == [len(private), len(public)]
+    assert private.startswith("0x")
+
+
+# --- logging ----------------------------------------------------------------------------------------------------------
+
+
+def test_importing_the_sdk_leaves_logging_as_it_was(tmp_path: Path) -> None:
+    noisy = tmp_path / "lighter"
+    noisy.mkdir()
+    (noisy / "__init__.py").write_text("import logging\nlogging.basicConfig(level=logging.DEBUG)\nlogging.disable(10)\n")
+    (noisy / "signer_client.py").write_text("def get_signer(): return 'library'\ndef decode_and_free(pointer): pass\n")
+    code = """
+        import logging
+        from qubx_lighter.signer import _load_native
+        logging.getLogger().setLevel(logging.ERROR)
+        native = _load_native()
+        root = logging.getLogger()
+        print(native.library, root.level, root.handlers, logging.root.manager.disable)
+    """
+    assert "library 40 [] 0" == run_python(code, tmp_path)
+
+
+def test_the_real_sdk_leaves_logging_as_it_was() -> None:
+    code = """
+        import logging
+        from qubx_lighter.signer import generate_api_key
+        generate_api_key()
+        root = logging.getLogger()
+        print(root.level == logging.WARNING, root.handlers, logging.root.manager.disable)
+    """
+    assert "True [] 0" == run_python(code)
+
+
+# --- the registered key -----------------------------------------------------------------------------------------------
+
+
+class ApiKeysServer(ThreadingHTTPServer):
+    """Answers every GET with one body, as the venue's ``apikeys`` would."""
+
+    def __init__(self, body: str, status: int = 200) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.body, self.status = body.encode(), status
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> ApiKeysServer:
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ApiKeysServer
+
+    def do_GET(self) -> None:  # noqa: N802 - the standard library's name
+        self.send_response(self.server.status)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
+        logging.getLogger(__name__).debug(format, *args)
+
+
+def apikeys_server(public_key: str, api_key_index: int = KEY_INDEX) -> ApiKeysServer:
+    row = {"account_index": 77, "api_key_index": api_key_index, "nonce": 0, "public_key": public_key.removeprefix("0x")}
+    return ApiKeysServer(json.dumps({"code": 200, "api_keys": [row]}))
+
+
+@pytest.fixture
+def fresh_account() -> Iterator[int]:
+    """The native library remembers a key that it has found right, by account: each test takes another account."""
+    fresh_account.number += 1  # type: ignore[attr-defined]
+    yield fresh_account.number  # type: ignore[attr-defined]
+
+
+fresh_account.number = 1000  # type: ignore[attr-defined]
+
+
+async def check(server_url: str, private_key: str, account_index: int) -> None:
+    signer = make(private_key, account_index=account_index, base_url=server_url)
+    try:
+        await signer.check_key()
+    finally:
+        signer.close()
+
+
+async def test_the_registered_key_passes(api_key: tuple[str, str], fresh_account: int) -> None:
+    with apikeys_server(api_key[1]) as server:
+        await check(server.url, api_key[0], fresh_account)
+
+
+async def test_another_key_is_a_configuration_error_in_one_line(api_key: tuple[str, str], fresh_account: int) -> None:
+    with apikeys_server(generate_api_key()[1]) as server:
+        with pytest.raises(ConfigurationError, match="not the one registered") as caught:
+            await check(server.url, api_key[0], fresh_account)
+    text = str(caught.value)
+    assert f"API key {KEY_INDEX} of account {fresh_account}" in text
+    assert "\n" not in text
+    assert api_key[0].removeprefix("0x") not in text
+
+
+async def test_no_key_at_the_index_is_a_configuration_error(api_key: tuple[str, str], fresh_account: int) -> None:
+    with apikeys_server(api_key[1], api_key_index=9) as server:
+        with pytest.raises(ConfigurationError, match="is not registered"):
+            await check(server.url, api_key[0], fresh_account)
+
+
+async def test_an_unreachable_venue_is_a_transport_error_in_one_line(
+    api_key: tuple[str, str], fresh_account: int
+) -> None:
+    with pytest.raises(TransportError) as caught:
+        await check("http://127.0.0.1:1", api_key[0], fresh_account)
+    assert (
+        f"API key {KEY_INDEX} of account {fresh_account} could not be checked at http://127.0.0.1:1: connection refused"
+        == str(caught.value)
+    )
+
+
+async def test_a_refusing_venue_is_a_venue_error(api_key: tuple[str, str], fresh_account: int) -> None:
+    with ApiKeysServer('{"code":21100,"message":"account not found"}', 400) as server:
+        with pytest.raises(VenueError, match="account not found") as caught:
+            await check(server.url, api_key[0], fresh_account)
+    assert 21100 == caught.value.code
+
+
+async def test_a_blocking_cdn_is_a_transport_error_in_one_line(api_key: tuple[str, str], fresh_account: int) -> None:
+    with ApiKeysServer("<html>\n<body>blocked</body>\n</html>", 403) as server:
+        with pytest.raises(TransportError) as caught:
+            await check(server.url, api_key[0], fresh_account)
+    assert "\n" not in str(caught.value)
+
+
+def run_python(code: str, *paths: Path) -> str:
+    """Run ``code`` in a fresh interpreter, with ``paths`` before everything else, and return what it prints."""
+    here = Path(signer_module.__file__).parents[1]
+    setup = f"import sys; sys.path[:0] = {[*map(str, paths), str(here)]!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", setup + textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout.strip()
