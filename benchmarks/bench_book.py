@@ -2,8 +2,9 @@
 
 usage: python -m benchmarks.bench_book [FRAMES.jsonl.gz]
 
-Times are per delta: apply it, then build the best 20 levels of both sides. Decoding is left out. Frames captured from the
-venue are used when given or found beside the repository, else a generated feed. Every design must end with the same book.
+Times are per delta: apply it, then build the best 20 levels of both sides. Decoding is left out. Frames captured from
+the venue are used when given or found beside the repository, else a generated feed. Every design must end with the same
+book.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from quoting import TwoSidedQuoter
     from qubx.core.interfaces import IStrategyContext
+    from quoting import TwoSidedQuoter
 
 HERE = Path(__file__).resolve().parent
 EXCHANGE = "LIGHTER"
@@ -127,7 +127,11 @@ def venue_account(venue: Venue) -> dict[str, Any]:
     row = toml.load(venue.accounts)["accounts"][0]
     index, key_index = int(row["account_index"]), int(row["api_key_index"])
     signer = Signer(
-        chain_id=304, account_index=index, api_key_index=key_index, private_key=SecretStr(row["secret"]), base_url=venue.url
+        chain_id=304,
+        account_index=index,
+        api_key_index=key_index,
+        private_key=SecretStr(row["secret"]),
+        base_url=venue.url,
     )
 
     async def read() -> dict[str, Any]:
@@ -197,7 +201,8 @@ def table(rows: list[tuple[str, str]]) -> None:
 
 def report(ctx: IStrategyContext, strategy: TwoSidedQuoter) -> None:
     """Print what happened."""
-    changes, received, health = strategy.changes, strategy.received, ctx.health
+    changes, received = strategy.changes, strategy.received
+    p50, p99 = (ctx.health.get_order_submit_latency(EXCHANGE, percentile) for percentile in (50, 99))
     positions = [p for p in ctx.get_positions().values() if p.quantity]
     pnl = sum(p.r_pnl - p.commissions for p in ctx.get_positions().values())
     print()
@@ -213,11 +218,7 @@ def report(ctx: IStrategyContext, strategy: TwoSidedQuoter) -> None:
             ("fees", f"{strategy.fees:.4f} USDC"),
             ("position", ", ".join(f"{p.quantity:g} {p.instrument.symbol}" for p in positions) or "flat"),
             ("realized PnL after fees", f"{pnl:+.4f} USDC"),
-            (
-                "submit to accept",
-                f"p50 {health.get_order_submit_latency(EXCHANGE, 50):.1f} ms, "
-                f"p99 {health.get_order_submit_latency(EXCHANGE, 99):.1f} ms",
-            ),
+            ("submit to accept", f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"),
         ]
     )
 

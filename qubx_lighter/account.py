@@ -21,7 +21,6 @@ from typing import Any, Final
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, Order, RejectCause, dt_64
 from qubx.core.events import (
-    AccountSnapshot,
     AccountSnapshotEvent,
     BalanceUpdateEvent,
     DealEvent,
@@ -34,21 +33,19 @@ from qubx.core.events import (
 )
 from qubx.core.interfaces import IHealthMonitor
 
+from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
 from qubx_lighter.errors import LighterError
-from qubx_lighter.handlers.account import AccountConverter, OwnDeal, row_time_ns, to_dt64, trade_time_ns
+from qubx_lighter.handlers.account import AccountConverter, OwnDeal, row_time_ns, to_dt64, to_ns, trade_time_ns
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.orders import FillDeduplicator, OrderTracker, TransitionKind, is_terminal
-from qubx_lighter.protocol.requests import Progress, RequestBook, failure
+from qubx_lighter.protocol.requests import RequestBook, failure
 from qubx_lighter.websocket import LighterWebSocketManager
 
-_NS: Final = 1_000_000_000
 _RECOVERY_MARGIN_MS: Final = 30_000  # block times, which REST sorts and filters by, lag execution by up to 20 s
 _SETTLE_S: Final = 0.25  # frames that a REST reply overtook arrive before the snapshot is handed on
-_LOOKUP_GRACE_NS: Final = 10 * _NS  # an order may be invisible for seconds between the venue's two lists
-_STATUS_PAGES: Final = 3
 
 
 class LighterAccountProcessor:
@@ -56,14 +53,15 @@ class LighterAccountProcessor:
 
     Args:
         converter: the account's conversions.
-        client: typed REST.
+        client: typed REST, for trades and lists.
+        queries: the account's single questions.
         socket: the account socket.
         instruments: the venue's markets.
         requests: what this process asked for, shared with the broker.
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock, for ``as_of``.
         health: told when a submit or cancel was answered.
-        on_account: called with each account row fetched (the leverage cache listens).
+        loop: Qubx's shared loop, which everything here runs on.
     """
 
     def __init__(
@@ -71,24 +69,24 @@ class LighterAccountProcessor:
         *,
         converter: AccountConverter,
         client: LighterClient,
+        queries: AccountQueries,
         socket: LighterWebSocketManager,
         instruments: LighterInstrumentLoader,
         requests: RequestBook,
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
         health: IHealthMonitor,
-        on_account: Callable[[wire.AccountRow], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._converter = converter
         self._client = client
+        self._queries = queries
         self._socket = socket
         self._instruments = instruments
         self._requests = requests
         self._emit = emit
         self._time = time_provider
         self._health = health
-        self._on_account = on_account
         self._loop = loop
         self._account = converter.account_index
         self._tracker = OrderTracker()
@@ -110,7 +108,7 @@ class LighterAccountProcessor:
 
     def start(self) -> None:
         """Subscribe the account channels and ask for the first snapshot; thread-safe."""
-        self._start_ns = self._now_ns()
+        self._start_ns = to_ns(self._time.time())
         self._last_deal_ms = self._start_ns // 1_000_000
         for channel, (handler, auth) in self._channels.items():
             self._socket.subscribe(channel, handler, auth=auth)
@@ -288,8 +286,8 @@ class LighterAccountProcessor:
     async def _recover(self) -> None:
         """Catch up with what a broken connection missed."""
         since_ms = self._last_deal_ms - _RECOVERY_MARGIN_MS
-        for row in await self._client.trades(self._account, market_id=None, since_ms=since_ms):
-            self._deliver(row, recovered=True)
+        for trade in await self._client.trades(self._account, market_id=None, since_ms=since_ms):
+            self._deliver(trade, recovered=True)
         rows = await self._client.active_orders(self._account)
         for row in rows:
             self._observe(row)
@@ -304,36 +302,16 @@ class LighterAccountProcessor:
 
     async def _look_up(self, missing: list[wire.OrderRow]) -> None:
         for old in missing:
-            row = await self._find(old.market_index, old.order_index, old.client_order_index)
+            row = await self._queries.find(old.market_index, old.order_index, old.client_order_index)
             if row is not None:
                 await self._deliver_trades_of(row)
                 self._observe(row)
-
-    async def _find(self, market_id: int, order_index: int | None, client_order_index: int) -> wire.OrderRow | None:
-        """Find an order wherever the venue keeps it: by client index, among the working, among the ended."""
-        found: list[wire.OrderRow] = []
-        if client_order_index:
-            found += await self._client.orders_by_client_index(self._account, [client_order_index])
-        if not _pick(found, order_index):
-            found += await self._client.active_orders(self._account, market_id=market_id)
-        cursor: str | None = None
-        for _ in range(_STATUS_PAGES):
-            if _pick(found, order_index, client_order_index):
-                break
-            page = await self._client.inactive_orders(
-                self._account, market_id=market_id, limit=100, cursor=cursor
-            )
-            found += page.orders or []
-            cursor = page.next_cursor
-            if not cursor:
-                break
-        return _pick(found, order_index, client_order_index)
 
     async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
         """Send an order's deals before its end, so that none comes after Qubx has let the order go."""
         if not row.filled_base_amount:
             return
-        since_ms = max(row_time_ns(row) // 1_000_000 - 24 * 3600 * 1000, 0)
+        since_ms = max(units.time_ns(row.created_at) // 1_000_000 - _RECOVERY_MARGIN_MS, 0)
         for trade in await self._client.trades(
             self._account, market_id=row.market_index, since_ms=since_ms, order_index=row.order_index
         ):
@@ -350,9 +328,9 @@ class LighterAccountProcessor:
         client_index = 0 if index > MAX_CLIENT_ORDER_INDEX else index
         if not client_index and order_index is not None:
             client_index = self._tracker.client_order_index(order_index)
-        row = await self._find(market.market_id, order_index, client_index)
+        row = await self._queries.find(market.market_id, order_index, client_index)
         if row is None:
-            if await self._may_still_arrive(client_id, submitted_at):
+            if await self._queries.may_still_arrive(client_id, submitted_at):
                 return
             self._emit(
                 OrderRejectedEvent(
@@ -368,6 +346,7 @@ class LighterAccountProcessor:
             return
         rested = self._tracker.rested(row.order_index)
         self._tracker.observe(row)
+        row = self._tracker.latest(row.order_index) or row  # REST may be behind the channels
         if is_terminal(row.status):
             await self._deliver_trades_of(row)
             self._emit_end(row, rested=rested)
@@ -377,20 +356,6 @@ class LighterAccountProcessor:
             await self._deliver_trades_of(row)
             self._emit(self._converter.partially_filled(row))
 
-    async def _may_still_arrive(self, client_id: str, submitted_at: dt_64 | None) -> bool:
-        """Tell whether an order that no list shows can still come into being."""
-        request = self._requests.latest(TxType.CREATE_ORDER, client_id)
-        if request is None:  # of an earlier run, or seen and gone from every list
-            return submitted_at is not None and self._now_ns() - _ns(submitted_at) < _LOOKUP_GRACE_NS
-        if request.progress in (Progress.QUEUED, Progress.SENT):
-            return True
-        if self._now_ns() - request.time_ns < _LOOKUP_GRACE_NS:
-            return True
-        if request.progress is Progress.REFUSED or not request.tx_hash:
-            return False
-        row = await self._client.transaction(request.tx_hash)
-        return row is not None and failure(row) is None
-
     # --- snapshots ---------------------------------------------------------------------------------------------------
 
     async def _snapshot(self, *, include_orders: bool) -> None:
@@ -398,7 +363,7 @@ class LighterAccountProcessor:
             self._snapshot_lock = asyncio.Lock()
         async with self._snapshot_lock:
             try:
-                snapshot = await self._fetch_snapshot(include_orders=include_orders)
+                snapshot = await self._queries.snapshot(include_orders=include_orders)
             except LighterError as error:
                 self._stats["failed_snapshots"] += 1
                 logger.warning("lighter: no account snapshot this time: {}", error)
@@ -407,39 +372,7 @@ class LighterAccountProcessor:
             self._stats["snapshots"] += 1
             self._emit(AccountSnapshotEvent(instrument=None, snapshot=snapshot))
 
-    async def _fetch_snapshot(self, *, include_orders: bool) -> AccountSnapshot:
-        as_of = self._time.time()  # before the first request: what is booked after this is newer than the snapshot
-        orders = await self._client.active_orders(self._account) if include_orders else None
-        account = await self._client.account(self._account)
-        await self._know_markets(account, orders or [])
-        self._on_account(account)
-        time = to_dt64(units.time_ns(account.transaction_time)) if account.transaction_time else as_of
-        converter = self._converter
-        maintenance = account.cross_maintenance_margin_requirement
-        return AccountSnapshot(
-            exchange=converter.exchange,
-            as_of=as_of,
-            open_orders=None if orders is None else [converter.order(row) for row in orders],
-            positions=[converter.position(row, time) for row in account.positions or [] if row.position],
-            balances=[converter.balance(account.collateral, account.available_balance, time)],
-            equity=account.total_asset_value,
-            available_margin=account.available_balance,
-            withdrawable=account.available_balance,
-            margin_ratio=account.cross_asset_value / maintenance if maintenance else None,
-            total_maint_margin=maintenance,
-            total_initial_margin=account.cross_initial_margin_requirement,
-        )
-
-    async def _know_markets(self, account: wire.AccountRow, orders: list[wire.OrderRow]) -> None:
-        """Reload the market list when the account shows a market listed since; one still unknown fails the snapshot."""
-        ids = {row.market_id for row in account.positions or [] if row.position} | {row.market_index for row in orders}
-        if any(not self._instruments.knows(market_id) for market_id in ids):
-            await self._instruments.load()
-
     # --- tasks -------------------------------------------------------------------------------------------------------
-
-    def _now_ns(self) -> int:
-        return _ns(self._time.time())
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run on the loop, from any thread; a transport failure is a warning, since Qubx asks again."""
@@ -460,25 +393,11 @@ class LighterAccountProcessor:
             logger.opt(exception=error).error("lighter: an account task failed")
 
 
-def _ns(time: dt_64) -> int:
-    return int(time.astype("datetime64[ns]").astype("int64"))
-
-
 def _trade_rows(frame: wire.AccountTradesFrame) -> list[wire.TradeRow]:
     """List a frame's trades oldest first; the order inside frames is not promised."""
     trades = frame.trades or []
     rows = trades if isinstance(trades, list) else [row for rows in trades.values() for row in rows]
     return sorted(rows, key=lambda row: row.trade_id)
-
-
-def _pick(
-    rows: list[wire.OrderRow], order_index: int | None, client_order_index: int = 0
-) -> wire.OrderRow | None:
-    """Find one order among rows: by the venue's index, else the newest of a client index, which may be used again."""
-    if order_index is not None:
-        return next((row for row in rows if row.order_index == order_index), None)
-    ours = [row for row in rows if client_order_index and row.client_order_index == client_order_index]
-    return max(ours, key=row_time_ns, default=None)
 
 
 def _deal_event(own: OwnDeal) -> DealEvent:

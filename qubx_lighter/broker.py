@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from qubx import logger
-from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest, RejectCause, dt_64, resolve_reduce_only
+from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest, RejectCause, resolve_reduce_only
 from qubx.core.events import OrderCancelRejectedEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
 from qubx.core.exceptions import InvalidOrderParameters, NotSupported
 from qubx.core.interfaces import IHealthMonitor
@@ -23,7 +23,7 @@ from qubx.core.series import Quote
 
 from qubx_lighter.constants import OrderType, TimeInForce, TxType
 from qubx_lighter.errors import UnitsError, UnknownMarketError
-from qubx_lighter.handlers.account import AccountConverter, reject_cause
+from qubx_lighter.handlers.account import AccountConverter, reject_cause, to_ns
 from qubx_lighter.instruments import LighterInstrumentLoader, Market
 from qubx_lighter.protocol.codes import Outcome, cause_of_code, refusal_of
 from qubx_lighter.protocol.requests import Request, RequestBook
@@ -223,7 +223,7 @@ class LighterBroker:
         return self._now_ns() // 1_000_000 + int(self._settings.order_expiry_days * _DAY_MS)
 
     def _now_ns(self) -> int:
-        return _ns(self._time.time())
+        return to_ns(self._time.time())
 
     def _price_ticks(self, market: Market, request: OrderRequest, *, is_ask: bool) -> int:
         if request.price is not None:
@@ -248,10 +248,6 @@ class LighterBroker:
                 "a market order would have no sound worst price; send a limit order or wait"
             )
         return quote
-
-
-def _ns(time: dt_64) -> int:
-    return int(time.astype("datetime64[ns]").astype("int64"))
 
 
 def _lots(market: Market, quantity: float) -> int:

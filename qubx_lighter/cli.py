@@ -27,8 +27,12 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--port", default=_DEFAULT_PORT, show_default=True, help="Port of REST and WebSocket; 0 takes a free one.")
-@click.option("--markets", default="", metavar="BTC,ETH,...", help="Markets to open, by base; all that there are if left out.")
+@click.option(
+    "--port", default=_DEFAULT_PORT, show_default=True, help="Port of REST and WebSocket; 0 takes a free one."
+)
+@click.option(
+    "--markets", default="", metavar="BTC,ETH,...", help="Markets to open, by base; all that there are if left out."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the synthetic market: equal seeds, equal markets.")
 @click.option(
     "--replay",
@@ -36,15 +40,23 @@ def main() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Play captured frames (JSONL, also .gz) in place of the synthetic market; may be given several times.",
 )
-@click.option("--speed", default=1.0, show_default=True, help="Speed of --replay: 1 as captured, 10 ten times it, 0 without pauses.")
 @click.option(
-    "--state", type=click.Path(path_type=Path), help="Keep the venue's state in this file, and start from it if it is there."
+    "--speed",
+    default=1.0,
+    show_default=True,
+    help="Speed of --replay: 1 as captured, 10 ten times it, 0 without pauses.",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="Keep the venue's state in this file, and start from it if it is there.",
 )
 @click.option(
     "--accounts-out", type=click.Path(path_type=Path), help="Also write the printed accounts.toml to this file."
 )
 @click.option("--collateral", default=10_000.0, show_default=True, help="What the account is funded with.")
 def sim(
+    *,
     port: int,
     markets: str,
     seed: int,
@@ -55,7 +67,8 @@ def sim(
     collateral: float,
 ) -> None:
     """Run a local Lighter venue with a funded account, until Ctrl-C."""
-    from qubx_lighter.sim.app import run  # noqa: PLC0415 - see the module's docstring
+    from qubx_lighter.signer import generate_api_key  # noqa: PLC0415 - see the module's docstring
+    from qubx_lighter.sim.app import run  # noqa: PLC0415
 
     try:
         run(
@@ -67,6 +80,7 @@ def sim(
             state=state,
             accounts_out=accounts_out,
             collateral=collateral,
+            generate_api_key=generate_api_key,
         )
     except (LighterError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -83,7 +97,7 @@ def sim(
 @click.option("--symbol-format", help="BASE-QUOTE or BASEQUOTE.")
 @click.option("--no-write", is_flag=True, help="Only list, leave the lookup file alone.")
 def instruments(
-    folder: Path | None, network: str | None, base_url: str | None, symbol_format: str | None, *, no_write: bool
+    *, folder: Path | None, network: str | None, base_url: str | None, symbol_format: str | None, no_write: bool
 ) -> None:
     """List the venue's markets, and refresh the file from which Qubx knows them."""
     params = {"network": network, "base_url": base_url, "symbol_format": symbol_format}
@@ -92,7 +106,9 @@ def instruments(
         for line in _table(loader.markets):
             click.echo(line)
         skipped = ", ".join(f"{count} {kind}" for kind, count in sorted(loader.skipped.items()))
-        click.echo(f"\n{len(loader.instruments)} of {len(loader.markets)} markets are active; skipped: {skipped or 'none'}")
+        click.echo(
+            f"\n{len(loader.instruments)} of {len(loader.markets)} markets are active; skipped: {skipped or 'none'}"
+        )
         if not no_write:
             from qubx_lighter.lookup import write_file  # noqa: PLC0415 - see the module's docstring
 

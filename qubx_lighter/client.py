@@ -310,7 +310,7 @@ class LighterClient:
         raise failure
 
     def _failure(self, method: str, path: str, error: Exception) -> str:
-        return f"{method} {path} at {self.base_url} failed: {type(error).__name__}: {error or 'no details'}"
+        return f"{method} {path} at {self.base_url} failed: {type(error).__name__}: {str(error) or 'no details'}"
 
 
 def _checked_url(base_url: str) -> str:

@@ -22,6 +22,7 @@ from qubx.connectors.plugin import BuildContext, ConnectorBuildContext
 from qubx.core.interfaces import IDataProvider
 
 from qubx_lighter.account import LighterAccountProcessor
+from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.broker import LighterBroker, QuoteSource
 from qubx_lighter.client import LighterClient
 from qubx_lighter.connector import LighterConnector
@@ -241,16 +242,24 @@ class _Account:
             loop=gateway.loop,
         )
         self._leverage.learn(account)
+        queries = AccountQueries(
+            client=gateway.client,
+            converter=converter,
+            instruments=gateway.instruments,
+            requests=requests,
+            time_provider=ctx.time_provider,
+            on_account=self._leverage.learn,
+        )
         self._processor = LighterAccountProcessor(
             converter=converter,
             client=gateway.client,
+            queries=queries,
             socket=self._socket,
             instruments=gateway.instruments,
             requests=requests,
             emit=ctx.channel.send,
             time_provider=ctx.time_provider,
             health=ctx.health_monitor,
-            on_account=self._leverage.learn,
             loop=gateway.loop,
         )
         broker = LighterBroker(

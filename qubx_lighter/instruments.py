@@ -19,7 +19,7 @@ from typing import Final, Literal, Protocol
 
 import pandas as pd
 from qubx import logger
-from qubx.core.basics import Instrument, MarketType
+from qubx.core.basics import Instrument, MarketType, VenueAttributes
 
 from qubx_lighter.constants import EXCHANGE, MARGIN_FRACTION_SCALE
 from qubx_lighter.errors import UnknownMarketError, WireError
@@ -253,17 +253,19 @@ def to_instrument(market: Market) -> Instrument:
         min_size=market.scale.size(market.min_base_lots),
         min_notional=market.min_quote,
         listed_at=pd.Timestamp(market.created_at_ns) if market.created_at_ns else None,
-        venue_attributes={
-            "market_id": market.market_id,
-            "market_type": "perp" if market.market_type is MarketType.SWAP else "spot",
-            "venue_symbol": market.venue_symbol,
-            "status": market.status,
-            "price_decimals": market.scale.price_decimals,
-            "size_decimals": market.scale.size_decimals,
-            "default_initial_margin_fraction": market.default_initial_margin_fraction,
-            "min_initial_margin_fraction": market.min_initial_margin_fraction,
-            "maintenance_margin_fraction": market.maintenance_margin_fraction,
-        },
+        venue_attributes=VenueAttributes(
+            {
+                "market_id": market.market_id,
+                "market_type": "perp" if market.market_type is MarketType.SWAP else "spot",
+                "venue_symbol": market.venue_symbol,
+                "status": market.status,
+                "price_decimals": market.scale.price_decimals,
+                "size_decimals": market.scale.size_decimals,
+                "default_initial_margin_fraction": market.default_initial_margin_fraction,
+                "min_initial_margin_fraction": market.min_initial_margin_fraction,
+                "maintenance_margin_fraction": market.maintenance_margin_fraction,
+            }
+        ),
     )
 
 

@@ -23,7 +23,7 @@ from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.sender import Reply, Transaction, TransactionSender
-from qubx_lighter.signer import Signer
+from qubx_lighter.signer import SignedTx, Signer
 
 _PACE_S: Final = 1.6
 
@@ -122,26 +122,23 @@ class LeverageSettings:
             market_id = next(iter(self._wanted))
             fraction, mode = self._wanted.pop(market_id)
             if self._configured.get(market_id) != (fraction, mode):
-                sign = partial(
-                    self._signer.update_leverage,
-                    market_id=market_id,
-                    initial_margin_fraction=fraction,
-                    margin_mode=mode,
-                )
+                sign = partial(self._sign, market_id, fraction, mode)
                 replied = partial(self._replied, market_id, (fraction, mode))
-                self._sender.submit(
-                    Transaction(f"leverage of market {market_id}", lambda nonce, sign=sign: sign(nonce=nonce), replied)
-                )
+                self._sender.submit(Transaction(f"leverage of market {market_id}", sign, replied))
                 await asyncio.sleep(_PACE_S)
+
+    async def _sign(self, market_id: int, fraction: int, mode: MarginMode, nonce: int) -> SignedTx:
+        return await self._signer.update_leverage(
+            market_id=market_id, initial_margin_fraction=fraction, margin_mode=mode, nonce=nonce
+        )
 
     def _replied(self, market_id: int, wanted: tuple[int, MarginMode], reply: Reply) -> None:
         instrument = self._instruments.instrument(market_id)
         if reply.outcome is Outcome.ACCEPTED:
             self._configured[market_id] = wanted
             fraction, mode = wanted
-            name = "isolated" if mode is MarginMode.ISOLATED else "cross"
             leverage = leverage_of(fraction / MARGIN_FRACTION_SCALE)
-            update = VenueSettingsUpdate(instrument, leverage=leverage, margin_mode=name)
+            update = VenueSettingsUpdate(instrument, leverage=leverage, margin_mode=margin_mode_name(mode))
             self._emit(create_venue_settings_event(update))
             return
         logger.warning("lighter: leverage of {} was not set: {} {}", instrument.symbol, reply.code, reply.message)

@@ -38,8 +38,8 @@ Report = Callable[[str, list[str]], None]
 def publish(instruments: Iterable[Instrument]) -> None:
     """Make instruments known to this process; those that others already hold are updated in place.
 
-    Instruments of other exchanges stay as they are. With the file lookup ours stay for the life of the process, with the
-    service lookup they are put back after each of its refreshes.
+    Instruments of other exchanges stay as they are. With the file lookup ours stay for the life of the process, with
+    the service lookup they are put back after each of its refreshes.
 
     Raises:
         ConfigurationError: Qubx uses a kind of lookup that this version does not know.
@@ -78,7 +78,7 @@ def _publish_to_service(lookup: InstrumentsLookupService, fresh: list[Instrument
     keeper: Any = vars(lookup).get("_fetch")
     if not isinstance(keeper, _Refetch):
         keeper = _Refetch(lookup, lookup._fetch)
-        lookup._fetch = keeper
+        vars(lookup)["_fetch"] = keeper
     keyed = {_key(instrument): instrument for instrument in fresh}
     keeper.published = keyed | {key: old for key, old in keeper.published.items() if key not in keyed}
     keeper.insert()

@@ -31,15 +31,17 @@ from typing import Final, NamedTuple, Protocol
 from loguru import logger
 
 from qubx_lighter.constants import CODE_OK, Code
-from qubx_lighter.errors import LighterError, NotSentError, SigningError, VenueError
-from qubx_lighter.protocol.nonce import NonceSequence
+from qubx_lighter.errors import LighterError, NotSentError, VenueError
 from qubx_lighter.protocol.codes import Outcome, outcome_of_code
+from qubx_lighter.protocol.nonce import NonceSequence
 from qubx_lighter.protocol.wire import TxReply
 from qubx_lighter.signer import SignedTx
 
 _MAX_ATTEMPTS: Final = 5
 _SERVER_ERROR_STATUS: Final = 500
-_RETRY_PAUSE_S: Final = 0.2  # times the attempts so far: the venue's next nonce "will not update right away" after a refusal
+_RETRY_PAUSE_S: Final = (
+    0.2  # times the attempts so far: the venue's next nonce "will not update right away" after a refusal
+)
 
 
 class Reply(NamedTuple):
@@ -70,7 +72,7 @@ class Socket(Protocol):
     def connected(self) -> bool:
         """Tell whether a frame can be written now."""
 
-    async def send_transaction(self, request_id: str, tx_type: int, tx_info: str, timeout: float) -> TxReply:
+    async def send_transaction(self, request_id: str, tx_type: int, tx_info: str, timeout: float) -> TxReply:  # noqa: ASYNC109 - waiting for one reply among many
         """Send and wait for the reply of the same id."""
 
 
@@ -191,7 +193,7 @@ class TransactionSender:
             transaction.attempts += nonce == self._synchronised_at
             try:
                 signed = await transaction.sign(nonce)
-            except SigningError as error:
+            except (LighterError, RuntimeError) as error:  # RuntimeError: the signer's thread is gone
                 self._nonces.refused(nonce)
                 self._finish(transaction, Reply(Outcome.REFUSED, 0, str(error), "", nonce))
                 continue
@@ -247,6 +249,8 @@ class TransactionSender:
                 return
             self._nonces.refused(nonce)
             code = error.code if isinstance(error, VenueError) else 0
+            if code == Code.INVALID_NONCE:
+                self._nonces.invalidate()
             resend = code in (0, Code.INVALID_NONCE) and transaction.attempts < _MAX_ATTEMPTS
             if resend and not self._closed:
                 await self._resend(order, transaction, error)
@@ -272,7 +276,6 @@ class TransactionSender:
 
     async def _resend(self, order: int, transaction: Transaction, error: LighterError) -> None:
         self._stats["resent"] += 1
-        self._nonces.invalidate()
         logger.info("lighter: {} goes out again: {}", transaction.label, error)
         heapq.heappush(self._heap, (order, transaction))
         await asyncio.sleep(self._retry_pause_s * max(transaction.attempts - 1, 0))

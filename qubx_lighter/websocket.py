@@ -18,7 +18,8 @@ from typing import Final
 from qubx_lighter.constants import AUTH_TOKEN_RENEWAL_S, Code
 from qubx_lighter.errors import OutcomeUnknownError, WireError
 from qubx_lighter.protocol import wire
-from qubx_lighter.protocol.session import BackoffSettings, Incoming, Kind, Remedy, SessionSettings
+from qubx_lighter.protocol.pace import BackoffSettings
+from qubx_lighter.protocol.session import Incoming, Kind, Remedy, SessionSettings
 from qubx_lighter.transport import Connect, connect
 from qubx_lighter.websocket_manager import BaseWebSocketManager, SocketSettings, TokenSource
 

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
+from qubx_lighter.dispatch import TEXT_LIMIT, Dispatcher, Handler, Listener
 from qubx_lighter.errors import (
     ConfigurationError,
     LighterError,
@@ -31,25 +32,11 @@ from qubx_lighter.errors import (
     TransportError,
     WireError,
 )
-from qubx_lighter.protocol.session import (
-    Backoff,
-    BackoffSettings,
-    Command,
-    Do,
-    Incoming,
-    Kind,
-    Session,
-    SessionSettings,
-)
+from qubx_lighter.protocol.pace import Backoff, BackoffSettings
+from qubx_lighter.protocol.session import Command, Do, Incoming, Kind, Session, SessionSettings
 from qubx_lighter.transport import Connect, Transport, connect
 
-Handler = Callable[[str, bytes], None]
-"""Takes ``"subscribed"`` (the answer to a subscribe, usually a snapshot) or ``"update"``, and the whole frame."""
-
-Listener = Callable[[bool], None]
 TokenSource = Callable[[], Awaitable[str]]
-
-_LOG_LIMIT: Final = 300  # characters of a venue's text in a log line
 
 
 class Dialect(Protocol):
@@ -140,9 +127,6 @@ class BaseWebSocketManager:
         self._clock = clock
         self._chance = chance
         self._connector = connector
-        self._references: dict[str, Counter[Handler]] = {}
-        self._handlers: dict[str, tuple[Handler, ...]] = {}
-        self._listeners: list[Listener] = []
         self._requests: dict[str, asyncio.Future[bytes | None]] = {}
         self._waiters: set[asyncio.Future[str | None]] = set()
         self._link: _Link | None = None
@@ -150,7 +134,7 @@ class BaseWebSocketManager:
         self._hurry: asyncio.Event | None = None  # made on the loop
         self._cause = "not started"
         self._stats: Counter[str] = Counter()
-        self._logged: set[tuple[str, ...]] = set()
+        self._dispatcher = Dispatcher(self._name, self._stats)
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -200,7 +184,7 @@ class BaseWebSocketManager:
             **dict.fromkeys(_COUNTERS, 0),
             **self._stats,
             **asdict(session.stats),
-            "channels": len(self._handlers),
+            "channels": len(self._dispatcher),
             "queued": session.queued,
             "in_flight": session.in_flight,
         }
@@ -277,23 +261,13 @@ class BaseWebSocketManager:
     # --- wishes, on the loop -----------------------------------------------------------------------------------------
 
     def _subscribe(self, key: str, handler: Handler, auth: bool) -> None:  # noqa: FBT001 - called by name of position
-        handlers = self._references.setdefault(key, Counter())
-        handlers[handler] += 1
-        self._handlers[key] = tuple(handlers)
-        if handlers.total() == 1 or auth:
+        first = self._dispatcher.add(key, handler)
+        if first or auth:
             self._session.subscribe(key, auth=auth)
             self._wake()
 
     def _unsubscribe(self, key: str, handler: Handler) -> None:
-        handlers = self._references.get(key, Counter())
-        if handler not in handlers:
-            return
-        handlers[handler] -= 1
-        if not handlers[handler]:
-            del handlers[handler]
-        self._handlers[key] = tuple(handlers)
-        if not handlers:
-            del self._references[key], self._handlers[key]
+        if self._dispatcher.remove(key, handler):
             self._session.unsubscribe(key)
             self._wake()
 
@@ -302,9 +276,7 @@ class BaseWebSocketManager:
         self._wake()
 
     def _add_listener(self, listener: Listener) -> None:
-        self._listeners.append(listener)
-        if self.connected:
-            self._guarded("state", listener, True)  # noqa: FBT003 - the listener's one argument
+        self._dispatcher.listen(listener, connected=self.connected)
 
     def _wake(self) -> None:
         if self._link is not None:
@@ -314,6 +286,7 @@ class BaseWebSocketManager:
 
     def _start(self) -> None:
         if self._supervisor is None or self._supervisor.done():
+            self._cause = "still connecting"
             self._hurry = asyncio.Event()
             self._supervisor = asyncio.get_running_loop().create_task(self._supervise(self._hurry), name="websocket")
 
@@ -387,8 +360,10 @@ class BaseWebSocketManager:
             self._end(link, self._cause)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await transport.close()
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:
+                await transport.close()
 
     def _task_ended(self, link: _Link, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -413,13 +388,13 @@ class BaseWebSocketManager:
         if not link.ended.done():  # it is, where the supervisor was cancelled
             link.ended.set_result((cause, planned))
         if connected:
-            self._tell(connected=False)
+            self._dispatcher.state(connected=False)
 
     def _became_connected(self) -> None:
         self._backoff.proved()
         logger.info("{}: connected", self._name)
         self._answer_waiters(None)
-        self._tell(connected=True)
+        self._dispatcher.state(connected=True)
 
     # --- the reader --------------------------------------------------------------------------------------------------
 
@@ -438,60 +413,44 @@ class BaseWebSocketManager:
             incoming = self._dialect.classify(raw)
         except WireError as error:
             self._stats["decode_errors"] += 1
-            self._log_once(("decode",), "{}: a frame cannot be read: {}: {}", error, raw[:_LOG_LIMIT])
+            self._dispatcher.warn_once(("decode",), "a frame cannot be read: {}: {}", error, raw[:TEXT_LIMIT])
             return
-        match incoming.kind:
-            case Kind.UPDATE:
-                self._dispatch("update", incoming.channel, raw)
-                return
-            case Kind.REPLY:
-                self._on_reply(incoming.request_id, raw)
-                return
-            case Kind.ERROR:
-                text = incoming.text[:_LOG_LIMIT]
-                self._log_once(("error", str(incoming.code)), "{}: the venue says {}: {}", incoming.code, text)
-            case Kind.OTHER:
-                self._stats["unknown_frames"] += 1
-                self._log_once(("other",), "{}: a frame of an unknown kind: {}", raw[:_LOG_LIMIT])
-            case _:
-                pass
+        if incoming.kind is Kind.UPDATE and self._dispatcher.frame(incoming.channel, "update", raw):
+            return
+        if incoming.kind is Kind.REPLY:
+            self._on_reply(incoming.request_id, raw)
+            return
+        self._count(incoming, raw)
         was_connected = self.connected
         self._session.received(incoming, now)
         link.wake.set()
         if self.connected and not was_connected:
             self._became_connected()
-        if incoming.kind is Kind.SUBSCRIBED:
-            self._dispatch("subscribed", incoming.channel, raw)
+        if incoming.kind is Kind.SUBSCRIBED and not self._dispatcher.frame(incoming.channel, "subscribed", raw):
+            self._stats["orphan_frames"] += 1
+
+    def _count(self, incoming: Incoming, raw: bytes) -> None:
+        """Surface what is out of the ordinary."""
+        match incoming.kind:
+            case Kind.UPDATE:
+                self._stats["orphan_frames"] += 1  # such as those under way when a channel was closed
+            case Kind.ERROR:
+                text = incoming.text[:TEXT_LIMIT]
+                what = ("error", str(incoming.code))
+                self._dispatcher.warn_once(what, "the venue says {}: {}", incoming.code, text)
+            case Kind.OTHER:
+                self._stats["unknown_frames"] += 1
+                self._dispatcher.warn_once(("other",), "a frame of an unknown kind: {}", raw[:TEXT_LIMIT])
+            case _:
+                pass
 
     def _on_reply(self, request_id: str, raw: bytes) -> None:
         reply = self._requests.get(request_id)
         if reply is None or reply.done():
             self._stats["late_replies"] += 1
-            logger.info("{}: a reply that nobody waits for: {}", self._name, raw[:_LOG_LIMIT])
+            logger.info("{}: a reply that nobody waits for: {}", self._name, raw[:TEXT_LIMIT])
         else:
             reply.set_result(raw)
-
-    def _dispatch(self, kind: str, key: str, raw: bytes) -> None:
-        handlers = self._handlers.get(key)
-        if handlers is None:
-            self._stats["orphan_frames"] += 1  # such as those under way when a channel was closed
-            return
-        for handler in handlers:
-            self._guarded(kind, handler, kind, raw)
-
-    def _guarded(self, kind: str, function: Callable[..., None], *args: object) -> None:
-        """Call somebody's code: what it raises is counted and told once per kind and type, and stops nothing."""
-        try:
-            function(*args)
-        except Exception as error:  # noqa: BLE001 - the boundary of frame dispatch
-            self._stats["handler_errors"] += 1
-            name = getattr(function, "__qualname__", type(function).__name__)
-            if self._first(("handler", kind, name, type(error).__name__)):
-                logger.opt(exception=error).error("{}: {} failed on {}", self._name, name, kind)
-
-    def _tell(self, *, connected: bool) -> None:
-        for listener in tuple(self._listeners):
-            self._guarded("state", listener, connected)
 
     # --- the writer --------------------------------------------------------------------------------------------------
 
@@ -531,7 +490,7 @@ class BaseWebSocketManager:
                 async with asyncio.timeout(self._settings.token_timeout_s):
                     token = await self._token()
             except (LighterError, TimeoutError) as error:
-                text = f"no auth token: {error or 'timeout'}"
+                text = f"no auth token: {str(error) or 'timeout'}"
                 self._session.refused(command.channel, text, self._clock())
                 return
         await self._send(link, self._dialect.subscribe(command.channel, token))
@@ -585,16 +544,6 @@ class BaseWebSocketManager:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(cause)
-
-    def _first(self, what: tuple[str, ...]) -> bool:
-        if what in self._logged:
-            return False
-        self._logged.add(what)
-        return True
-
-    def _log_once(self, what: tuple[str, ...], text: str, *args: object) -> None:
-        if self._first(what):
-            logger.warning(text, self._name, *args)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -216,10 +216,10 @@ async def test_trades_whose_block_time_lags_are_still_found_by_their_time_of_exe
     pages = {
         None: {"trades": [trade(9, 705_000, 706_000_000)], "next_cursor": "p2"},
         "p2": {"trades": [trade(8, 690_000, 701_000_000), trade(7, 680_000, 699_000_000)], "next_cursor": "p3"},
-        "p3": {"trades": [trade(6, 600_000)], "next_cursor": "p4"},
+        "p3": {"trades": [trade(6, 675_000, 700_000_000), trade(5, 669_000)], "next_cursor": "p4"},
     }
     client, _ = client_of(lambda request: answer({"code": 200, **pages[request.url.params.get("cursor")]}))
-    assert [8, 9] == [row.trade_id for row in await client.trades(5, since_ms=700_000)]
+    assert [6, 8, 9] == [row.trade_id for row in await client.trades(5, since_ms=700_000)]
 
 
 async def test_equal_trade_ids_of_two_markets_are_two_trades() -> None:
@@ -272,6 +272,19 @@ async def test_unreachable_host_ends_in_one_line_naming_it_after_the_set_number_
         await client.next_nonce(5, 4)
     assert "GET /api/v1/nextNonce at https://venue.test failed: ConnectError: boom" == str(caught.value)
     assert 3 == len(recorder.requests)
+
+
+async def test_an_answer_that_cannot_be_decoded_is_not_asked_for_again() -> None:
+    client, recorder = client_of(raising(httpx.DecodingError))
+    with pytest.raises(TransportError, match="DecodingError"):
+        await client.next_nonce(5, 4)
+    assert 1 == len(recorder.requests)
+
+
+async def test_accepted_transaction_with_an_unreadable_answer_has_an_unknown_outcome() -> None:
+    client, _ = client_of(lambda _: answer({"code": 200, "tx_hash": 5}))
+    with pytest.raises(OutcomeUnknownError, match="TxReply"):
+        await client.send_transaction(14, "{}")
 
 
 async def test_business_errors_are_not_retried() -> None:

@@ -70,6 +70,7 @@ async def loaded(*rows: dict[str, Any], **options: Any) -> LighterInstrumentLoad
 
 
 def foreign(
+    *,
     symbol: str = "BTCUSDC",
     base: str = "BTC",
     quote: str = "USDC",
@@ -78,7 +79,9 @@ def foreign(
     exchange: str = "LIGHTER",
     **options: Any,
 ) -> Instrument:
-    return Instrument(symbol, market_type, exchange, base, quote, quote, exchange_symbol, 0.1, 0.00001, 0.0002, **options)
+    return Instrument(
+        symbol, market_type, exchange, base, quote, quote, exchange_symbol, 0.1, 0.00001, 0.0002, **options
+    )
 
 
 # --- conversion -------------------------------------------------------------------------------------------------------
@@ -147,7 +150,8 @@ async def test_names_are_upper_case_and_the_venue_spelling_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("min_base", "lots", "min_size"), [("0.0050", 50, 0.005), ("0", 1, 0.0001), ("", 1, 0.0001), ("0.00501", 51, 0.0051)]
+    ("min_base", "lots", "min_size"),
+    [("0.0050", 50, 0.005), ("0", 1, 0.0001), ("", 1, 0.0001), ("0.00501", 51, 0.0051)],
 )
 async def test_minimum_size_is_at_least_one_lot_and_on_the_grid(min_base: str, lots: int, min_size: float) -> None:
     loader = await loaded(ETH | {"min_base_amount": min_base})
@@ -162,7 +166,10 @@ async def test_steps_are_the_nearest_floats_whatever_the_decimals() -> None:
 
 async def test_a_reducing_order_on_a_swap_needs_no_minimum_notional_and_a_spot_sale_does() -> None:
     loader = await loaded(ETH, SPOT)
-    assert (False, True) == (loader.instrument(0).min_notional_on_reduce, loader.instrument(2048).min_notional_on_reduce)
+    assert (False, True) == (
+        loader.instrument(0).min_notional_on_reduce,
+        loader.instrument(2048).min_notional_on_reduce,
+    )
 
 
 async def test_unknown_age_is_no_age() -> None:
@@ -210,7 +217,9 @@ async def test_inactive_market_resolves_by_id_and_is_not_listed() -> None:
 
 
 async def test_a_delisted_market_never_answers_to_the_name_of_the_one_that_trades() -> None:
-    loader = await loaded(ETH, ETH | {"market_id": 70, "status": "inactive"}, ETH | {"market_id": 71, "status": "inactive"})
+    loader = await loaded(
+        ETH, ETH | {"market_id": 70, "status": "inactive"}, ETH | {"market_id": 71, "status": "inactive"}
+    )
     symbols = [loader.instrument(market_id).symbol for market_id in (0, 70, 71)]
     assert ["ETH-USDC", "ETH-USDC.70", "ETH-USDC.71"] == symbols
     assert 70 == loader.market(loader.instrument(70)).market_id

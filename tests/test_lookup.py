@@ -27,7 +27,9 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def instrument(symbol: str, exchange: str = "LIGHTER", market_type: MarketType = MarketType.SWAP, **options: Any) -> Instrument:
+def instrument(
+    symbol: str, exchange: str = "LIGHTER", market_type: MarketType = MarketType.SWAP, **options: Any
+) -> Instrument:
     base, _, quote = symbol.partition("-")
     values: dict[str, Any] = {"tick_size": 0.1, "lot_size": 0.001, "min_size": 0.001, "exchange_symbol": symbol}
     return Instrument(symbol, market_type, exchange, base, quote or "USDC", quote or "USDC", **values | options)
@@ -52,7 +54,7 @@ class Snapshots(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Snapshots
 
-    def do_GET(self) -> None:  # noqa: N802 - the standard library's name
+    def do_GET(self) -> None:
         body = json.dumps({"listings": self.server.listings}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -332,7 +334,9 @@ def test_the_file_reads_back_equal_in_every_field(folder: Path) -> None:
 
     from qubx_lighter.lookup import write_file
 
-    written = instrument("BTC-USDC", min_notional=10.0, listed_at=pd.Timestamp("2025-01-01"), venue_attributes={"market_id": 1})
+    written = instrument(
+        "BTC-USDC", min_notional=10.0, listed_at=pd.Timestamp("2025-01-01"), venue_attributes={"market_id": 1}
+    )
     assert folder / "lighter.json" == write_file([written], folder)
     read = FileInstrumentsLookupWithCCXT(str(folder)).find_symbol("LIGHTER", "BTC-USDC")
     assert vars(written) == vars(read)
@@ -378,7 +382,8 @@ def test_in_a_fresh_home_other_exchanges_and_their_fees_stay_visible(tmp_path: P
     write = """
         from qubx.core.basics import Instrument, MarketType
         from qubx_lighter.lookup import write_file
-        print(write_file([Instrument("BTC-USDC", MarketType.SWAP, "LIGHTER", "BTC", "USDC", "USDC", "BTC-USDC", 0.1, 0.1, 0.1)]))
+        btc = Instrument("BTC-USDC", MarketType.SWAP, "LIGHTER", "BTC", "USDC", "USDC", "BTC-USDC", 0.1, 0.1, 0.1)
+        print(write_file([btc]))
     """
     read = """
         from qubx.core.lookups import lookup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -34,8 +34,8 @@ class Venue:
 
     async def send_transaction(self, *arguments: object) -> TxReply:
         """Serve both transports: the socket's call has four arguments, REST's has two."""
-        tx_info = str(arguments[2] if len(arguments) == 4 else arguments[1])  # noqa: PLR2004
-        self.over_rest += len(arguments) == 2  # noqa: PLR2004
+        tx_info = str(arguments[2] if len(arguments) == 4 else arguments[1])
+        self.over_rest += len(arguments) == 2
         label, nonce = tx_info.split("@")
         self.received.append((label, int(nonce)))
         fates = self.fates.get(label)
@@ -108,7 +108,7 @@ class Desk:
         for label in labels:
             self.sender.submit(Transaction(label, self._signer(label, sign), self._note(label)))
 
-    def _signer(self, label: str, sign: Callable[[str, int], SignedTx] | None):
+    def _signer(self, label: str, sign: Callable[[str, int], SignedTx] | None) -> Callable[[int], Awaitable[SignedTx]]:
         async def run(nonce: int) -> SignedTx:
             await asyncio.sleep(0)
             if sign is not None:
@@ -277,7 +277,7 @@ async def test_close_ends_what_waits_for_an_answer() -> None:
 
 @pytest.mark.parametrize("another_process", [False, True])
 @pytest.mark.parametrize("seed", range(20))
-async def test_whatever_happens_on_the_way_each_outcome_is_the_truth(seed: int, another_process: bool) -> None:  # noqa: FBT001
+async def test_whatever_happens_on_the_way_each_outcome_is_the_truth(seed: int, another_process: bool) -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)
     fates: list[Fate] = [take, take, take, refuse(Code.NOT_ENOUGH_MARGIN), lose_reply, lose_request, never_left]
@@ -286,8 +286,8 @@ async def test_whatever_happens_on_the_way_each_outcome_is_the_truth(seed: int, 
     labels = [f"t{n}" for n in range(200)]
     for label in labels:
         venue.fates[label] = [chance.choice(fates)]
-        venue.connected = chance.random() > 0.1  # noqa: PLR2004
-        if another_process and chance.random() < 0.05:  # noqa: PLR2004
+        venue.connected = chance.random() > 0.1
+        if another_process and chance.random() < 0.05:
             venue.next += 1
         desk.submit(label)
         for _ in range(chance.randrange(4)):

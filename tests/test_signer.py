@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import platform
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytest
 from pydantic import SecretStr
@@ -25,6 +27,7 @@ from qubx_lighter.constants import (
     MAX_PRICE_TICKS,
     OrderType,
     TimeInForce,
+    TxType,
 )
 from qubx_lighter.errors import ConfigurationError, SigningError, TransportError, VenueError
 from qubx_lighter.signer import Signer, generate_api_key
@@ -372,6 +375,27 @@ async def test_a_missing_sdk_is_a_signing_error_that_says_what_to_install(monkey
     signer.close()
 
 
+async def test_a_platform_without_a_library_is_a_signing_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lighter.signer_client as sdk
+
+    def unsupported() -> None:
+        raise Exception("Unsupported platform/architecture")  # noqa: TRY002 - as the SDK does it
+
+    monkeypatch.setattr(sdk, "get_signer", unsupported)
+    signer = make("ab" * 40)
+    with pytest.raises(SigningError, match=rf"cannot be loaded on {platform.system()}.*Unsupported platform"):
+        await signer.load()
+    signer.close()
+
+
+async def test_a_refusal_of_the_library_is_a_signing_error_with_its_reason(signer: Signer) -> None:
+    await signer.load()
+    with pytest.raises(SigningError, match=r"the native signer refused: .*OrderExpiry"):
+        await signer._sign(TxType.CREATE_ORDER, "SignCreateOrder", 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, *[0] * 6, 7)
+    with pytest.raises(SigningError, match="answered type 16 to a CANCEL_ORDER"):
+        await signer._sign(TxType.CANCEL_ORDER, "SignCancelAllOrders", 0, 0, 255, 0, 7)
+
+
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 
@@ -422,7 +446,9 @@ def test_generated_keys_are_fresh_and_usable() -> None:
 def test_importing_the_sdk_leaves_logging_as_it_was(tmp_path: Path) -> None:
     noisy = tmp_path / "lighter"
     noisy.mkdir()
-    (noisy / "__init__.py").write_text("import logging\nlogging.basicConfig(level=logging.DEBUG)\nlogging.disable(10)\n")
+    (noisy / "__init__.py").write_text(
+        "import logging\nlogging.basicConfig(level=logging.DEBUG)\nlogging.disable(10)\n"
+    )
     (noisy / "signer_client.py").write_text("def get_signer(): return 'library'\ndef decode_and_free(pointer): pass\n")
     code = """
         import logging
@@ -457,7 +483,7 @@ class ApiKeysServer(ThreadingHTTPServer):
         self.body, self.status = body.encode(), status
         self.url = f"http://127.0.0.1:{self.server_port}"
 
-    def __enter__(self) -> ApiKeysServer:
+    def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
 
@@ -469,7 +495,7 @@ class ApiKeysServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: ApiKeysServer
 
-    def do_GET(self) -> None:  # noqa: N802 - the standard library's name
+    def do_GET(self) -> None:
         self.send_response(self.server.status)
         self.send_header("content-type", "application/json")
         self.end_headers()
@@ -484,14 +510,13 @@ def apikeys_server(public_key: str, api_key_index: int = KEY_INDEX) -> ApiKeysSe
     return ApiKeysServer(json.dumps({"code": 200, "api_keys": [row]}))
 
 
+_accounts = itertools.count(1000)
+
+
 @pytest.fixture
-def fresh_account() -> Iterator[int]:
+def fresh_account() -> int:
     """The native library remembers a key that it has found right, by account: each test takes another account."""
-    fresh_account.number += 1  # type: ignore[attr-defined]
-    yield fresh_account.number  # type: ignore[attr-defined]
-
-
-fresh_account.number = 1000  # type: ignore[attr-defined]
+    return next(_accounts)
 
 
 async def check(server_url: str, private_key: str, account_index: int) -> None:
@@ -508,9 +533,9 @@ async def test_the_registered_key_passes(api_key: tuple[str, str], fresh_account
 
 
 async def test_another_key_is_a_configuration_error_in_one_line(api_key: tuple[str, str], fresh_account: int) -> None:
-    with apikeys_server(generate_api_key()[1]) as server:
-        with pytest.raises(ConfigurationError, match="not the one registered") as caught:
-            await check(server.url, api_key[0], fresh_account)
+    matching = pytest.raises(ConfigurationError, match="not the one registered")
+    with apikeys_server(generate_api_key()[1]) as server, matching as caught:
+        await check(server.url, api_key[0], fresh_account)
     text = str(caught.value)
     assert f"API key {KEY_INDEX} of account {fresh_account}" in text
     assert "\n" not in text
@@ -518,9 +543,9 @@ async def test_another_key_is_a_configuration_error_in_one_line(api_key: tuple[s
 
 
 async def test_no_key_at_the_index_is_a_configuration_error(api_key: tuple[str, str], fresh_account: int) -> None:
-    with apikeys_server(api_key[1], api_key_index=9) as server:
-        with pytest.raises(ConfigurationError, match="is not registered"):
-            await check(server.url, api_key[0], fresh_account)
+    matching = pytest.raises(ConfigurationError, match="is not registered")
+    with apikeys_server(api_key[1], api_key_index=9) as server, matching:
+        await check(server.url, api_key[0], fresh_account)
 
 
 async def test_an_unreachable_venue_is_a_transport_error_in_one_line(
@@ -535,16 +560,16 @@ async def test_an_unreachable_venue_is_a_transport_error_in_one_line(
 
 
 async def test_a_refusing_venue_is_a_venue_error(api_key: tuple[str, str], fresh_account: int) -> None:
-    with ApiKeysServer('{"code":21100,"message":"account not found"}', 400) as server:
-        with pytest.raises(VenueError, match="account not found") as caught:
-            await check(server.url, api_key[0], fresh_account)
+    matching = pytest.raises(VenueError, match="account not found")
+    with ApiKeysServer('{"code":21100,"message":"account not found"}', 400) as server, matching as caught:
+        await check(server.url, api_key[0], fresh_account)
     assert 21100 == caught.value.code
 
 
 async def test_a_blocking_cdn_is_a_transport_error_in_one_line(api_key: tuple[str, str], fresh_account: int) -> None:
-    with ApiKeysServer("<html>\n<body>blocked</body>\n</html>", 403) as server:
-        with pytest.raises(TransportError) as caught:
-            await check(server.url, api_key[0], fresh_account)
+    page = "<html>\n<body>blocked</body>\n</html>"
+    with ApiKeysServer(page, 403) as server, pytest.raises(TransportError) as caught:
+        await check(server.url, api_key[0], fresh_account)
     assert "\n" not in str(caught.value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from qubx.core.basics import (
@@ -30,11 +30,12 @@ from qubx.core.events import (
     OrderRejectedEvent,
 )
 
-from qubx_lighter.constants import MARGIN_FRACTION_SCALE, MAX_CLIENT_ORDER_INDEX, PPM, MarginMode
-from qubx_lighter.errors import UnknownMarketError
+from qubx_lighter.constants import MARGIN_FRACTION_SCALE, PPM, MarginMode
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.orders import Cause, ClientIds, StatusKind, classify_status
+
+MarginModeName = Literal["cross", "isolated"]
 
 _EXTERNAL: Final = external_client_id(None, "")
 
@@ -69,6 +70,11 @@ def reject_cause(cause: Cause) -> RejectCause:
 def to_dt64(time_ns: int) -> dt_64:
     """Write nanoseconds since the epoch as Qubx's time."""
     return np.datetime64(time_ns, "ns")
+
+
+def to_ns(time: dt_64) -> int:
+    """Read Qubx's time as nanoseconds since the epoch."""
+    return int(time.astype("datetime64[ns]").astype("int64"))
 
 
 def row_time_ns(row: wire.OrderRow) -> int:
@@ -111,7 +117,13 @@ class AccountConverter:
     """
 
     def __init__(
-        self, *, exchange: str, account_index: int, collateral: str, instruments: LighterInstrumentLoader, ids: ClientIds
+        self,
+        *,
+        exchange: str,
+        account_index: int,
+        collateral: str,
+        instruments: LighterInstrumentLoader,
+        ids: ClientIds,
     ) -> None:
         self.exchange = exchange
         self.account_index = account_index
@@ -251,9 +263,7 @@ class AccountConverter:
         own = []
         for is_ask, order_index, client_index in sides:
             is_maker = row.is_maker_ask == is_ask
-            ppm = (
-                row.maker_fee + row.integrator_maker_fee if is_maker else row.taker_fee + row.integrator_taker_fee
-            )
+            ppm = row.maker_fee + row.integrator_maker_fee if is_maker else row.taker_fee + row.integrator_taker_fee
             suffix = "" if len(sides) == 1 else (":a" if is_ask else ":b")
             own.append(
                 OwnDeal(
@@ -291,7 +301,7 @@ class AccountConverter:
         mark = abs(row.position_value) / row.position if row.position else 0.0
         average = row.avg_entry_price or mark or instrument.tick_size
         position = Position(instrument, quantity, average)
-        position.last_update_time = time
+        position.last_update_time = time  # type: ignore[assignment]  # Qubx declares int and keeps its dt_64 there
         if quantity:
             position.update_market_price(time, mark or average, 1.0)
             notional = abs(row.position_value)
@@ -300,9 +310,7 @@ class AccountConverter:
                 if row.margin_mode == MarginMode.ISOLATED
                 else notional * row.initial_margin_fraction / 100
             )
-            position.set_external_maint_margin(
-                notional * market.maintenance_margin_fraction / MARGIN_FRACTION_SCALE
-            )
+            position.set_external_maint_margin(notional * market.maintenance_margin_fraction / MARGIN_FRACTION_SCALE)
         if row.initial_margin_fraction:
             position.leverage = leverage_of(row.initial_margin_fraction / 100)
         position.margin_mode = margin_mode_name(row.margin_mode)
@@ -325,6 +333,6 @@ def leverage_of(initial_margin_fraction: float) -> float:
     return round(1.0 / initial_margin_fraction, 2)
 
 
-def margin_mode_name(margin_mode: int) -> str:
+def margin_mode_name(margin_mode: int) -> MarginModeName:
     """Name a margin mode as Qubx does."""
     return "isolated" if margin_mode == MarginMode.ISOLATED else "cross"

@@ -1,4 +1,4 @@
-"""Orders between this process and the venue: their ids, the transactions under way, and what their rows tell.
+"""Orders between this process and the venue: their ids, and what their rows tell.
 
 Theory of operation of ``OrderTracker``. The venue tells an order's state in rows, on the socket and over REST, so rows
 come twice, late, and in any order. The tracker keeps the newest row of each working order and says what a further one
@@ -42,8 +42,6 @@ __all__ = [
     "FillDeduplicator",
     "OrderTracker",
     "Outcome",
-    "PendingTransactions",
-    "PendingTx",
     "Status",
     "StatusKind",
     "Transition",
@@ -135,77 +133,6 @@ class ClientIds:
         return (_HASH_TAG << _COUNTER_BITS) | int.from_bytes(digest)
 
 
-# --- transactions under way ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PendingTx:
-    """A transaction that was written and has no answer yet; ``sent_at`` by the caller's clock, in seconds."""
-
-    request_id: str
-    tx_type: int
-    client_id: str
-    nonce: int
-    tx_hash: str
-    sent_at: float
-
-
-class PendingTransactions:
-    """The transactions without an answer, in the order of sending.
-
-    Args:
-        timeout: how long after ``sent_at`` an answer is waited for, in seconds.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._pending: dict[str, PendingTx] = {}
-
-    def __len__(self) -> int:
-        """Count them."""
-        return len(self._pending)
-
-    def add(self, transaction: PendingTx) -> None:
-        """Note a transaction as written.
-
-        Raises:
-            ValueError: its request id is pending already.
-        """
-        if transaction.request_id in self._pending:
-            raise ValueError(f"request {transaction.request_id!r} is pending already")
-        self._pending[transaction.request_id] = transaction
-
-    def get(self, request_id: str) -> PendingTx | None:
-        """Find one by its request id."""
-        return self._pending.get(request_id)
-
-    def of_client_id(self, client_id: str) -> list[PendingTx]:
-        """List those of one order."""
-        return [transaction for transaction in self._pending.values() if transaction.client_id == client_id]
-
-    def resolve(self, request_id: str) -> PendingTx | None:
-        """Take out the one that was answered; None when it is not pending, or not any more."""
-        return self._pending.pop(request_id, None)
-
-    def deadline(self) -> float | None:
-        """Tell when the next one expires."""
-        first = min((transaction.sent_at for transaction in self._pending.values()), default=None)
-        return None if first is None else first + self._timeout
-
-    def expire(self, now: float) -> list[PendingTx]:
-        """Take out those whose time is up; their outcome is unknown."""
-        expired = [pending for pending in self._pending.values() if pending.sent_at + self._timeout <= now]
-        for transaction in expired:
-            del self._pending[transaction.request_id]
-        return expired
-
-    def drop_all(self) -> list[PendingTx]:
-        """Take out all, because the connection is gone; their outcome is unknown."""
-        dropped = list(self._pending.values())
-        self._pending.clear()
-        return dropped
-
-
 # --- order rows ------------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +210,11 @@ class OrderTracker:
         """List the orders that a complete list of working orders lacks: they ended, or came after it was made."""
         listed = {row.order_index for row in rows}
         return [order.row for index, order in self._working.items() if index not in listed]
+
+    def latest(self, order_index: int) -> OrderRow | None:
+        """Give the newest row of an order, ended ones included; None when it is not known."""
+        order = self._find(order_index)
+        return None if order is None else order.row
 
     def rested(self, order_index: int) -> bool:
         """Tell whether an order is, or before its end was, seen in the book."""

@@ -1,4 +1,4 @@
-"""One connection's state machine: subscriptions, answers, pace, heartbeat, renewal; and the backoff between two.
+"""One connection's state machine: subscriptions, answers, pace, heartbeat, renewal.
 
 Theory of operation. A channel has a wish (somebody wants it, or nobody does) and a phase (what the venue is believed to
 do). What is written next follows from the two alone:
@@ -24,11 +24,13 @@ puts every channel back to IDLE; the pace is kept, since venues count messages b
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
 from typing import Final, NamedTuple
+
+from qubx_lighter.protocol.pace import Pacer
 
 
 class Kind(Enum):
@@ -135,71 +137,6 @@ class SessionSettings:
     auth_renewal_s: float = inf
 
 
-@dataclass(frozen=True, slots=True)
-class BackoffSettings:
-    """The wait between two connects: ``initial_s * factor**n``, at most ``cap_s``, less up to ``jitter`` of it.
-
-    ``max_retries`` failures in a row end the tries; None means never.
-    """
-
-    initial_s: float = 1.0
-    factor: float = 2.0
-    cap_s: float = 60.0
-    jitter: float = 0.2
-    max_retries: int | None = None
-
-
-class Backoff:
-    """Decide when to connect next, so that no failure whatsoever becomes a storm of connects."""
-
-    def __init__(self, settings: BackoffSettings) -> None:
-        self._settings = settings
-        self._failures = 0
-        self._started = -inf
-
-    def started(self, now: float) -> None:
-        """Note that a connect begins."""
-        self._started = now
-
-    def proved(self) -> None:
-        """Note that a connection was useful: the next wait is the first one again."""
-        self._failures = 0
-
-    def earliest(self, now: float) -> float:
-        """Tell when somebody in a hurry may connect: two connects are never closer than the first wait."""
-        return max(now, self._started + self._settings.initial_s)
-
-    def next_start(self, now: float, chance: float) -> float | None:
-        """Tell when to connect after a failure, or None to give up; ``chance`` in 0..1 draws the jitter."""
-        settings = self._settings
-        if settings.max_retries is not None and self._failures >= settings.max_retries:
-            return None
-        exponent = min(self._failures, 64)  # far beyond any cap, far below a float's end
-        wait = min(settings.cap_s, settings.initial_s * settings.factor**exponent)
-        self._failures += 1
-        return now + wait * (1.0 - settings.jitter * chance)
-
-
-class Pacer:
-    """A sliding window over the messages written."""
-
-    def __init__(self, messages: int, period_s: float) -> None:
-        self._messages = messages
-        self._period_s = period_s
-        self._written: deque[float] = deque()
-
-    def note(self, now: float) -> None:
-        """Count one message."""
-        self._written.append(now)
-        while self._written[0] <= now - self._period_s:
-            self._written.popleft()
-
-    def free_at(self) -> float:
-        """Tell from when on one more message keeps the limit."""
-        excess = len(self._written) - self._messages
-        return -inf if excess < 0 else self._written[excess] + self._period_s
-
-
 @dataclass(slots=True)
 class _Channel:
     name: str
@@ -248,6 +185,7 @@ class Session:
         self._channels: dict[str, _Channel] = {}
         self._queue: OrderedDict[str, None] = OrderedDict()  # channels with something to write
         self._in_flight: dict[str, None] = {}
+        self._strays: dict[str, float] = {}  # until when each is left alone
         self._pacer = Pacer(settings.messages, settings.period_s)
         self._open = False
         self._connected = False
@@ -334,6 +272,7 @@ class Session:
         self._open = self._connected = self._shutdown = False
         self._pongs = 0
         self._in_flight.clear()
+        self._strays.clear()
         for channel in list(self._channels.values()):
             channel.failures, channel.not_before = 0, -inf
             self._move(channel, Phase.IDLE)
@@ -349,11 +288,13 @@ class Session:
             self._failed(channel, Phase.IDLE, text, now)
 
     def received(self, incoming: Incoming, now: float) -> None:
-        """Take in a frame; updates and replies need not be shown."""
+        """Take in a frame; replies, and updates that somebody wants, need not be shown."""
         channel = self._channels.get(incoming.channel)
         match incoming.kind:
             case Kind.WELCOME if self._open and not self._connected:
                 self._welcomed(now)
+            case Kind.SUBSCRIBED | Kind.UPDATE if channel is None:
+                self._stray(incoming.channel, now)
             case Kind.SUBSCRIBED if channel is not None:
                 self._subscribed(channel)
             case Kind.UNSUBSCRIBED if channel is not None:
@@ -433,15 +374,11 @@ class Session:
                 self._settle(channel)
 
     def _unanswered(self, channel: _Channel, now: float) -> None:
-        """Assume of an unanswered message that it worked: the next one finds out."""
+        """Assume what the next message can find out: an unwanted channel is unsubscribed again, a wanted one subscribed."""
         if channel.phase is Phase.SUBSCRIBING:
             self._failed(channel, Phase.DOUBTFUL, "no answer to subscribe", now)
-        elif channel.wanted:  # the subscribe will tell
-            self._failed(channel, Phase.IDLE, "no answer to unsubscribe", now)
-        elif channel.failures + 1 < self._settings.report_after:
-            self._failed(channel, Phase.DOUBTFUL, "no answer to unsubscribe", now)
         else:
-            self._failed(channel, Phase.IDLE, "no answer to unsubscribe, given up", now)
+            self._failed(channel, Phase.IDLE if channel.wanted else Phase.DOUBTFUL, "no answer to unsubscribe", now)
 
     def _write_channels(self, now: float) -> list[Command]:
         commands: list[Command] = []
@@ -482,6 +419,13 @@ class Session:
         if channel.wanted and channel.name in self._queue:
             self._queue.move_to_end(channel.name, last=False)  # dark since its unsubscribe: before those still waiting
 
+    def _stray(self, name: str, now: float) -> None:
+        """Unsubscribe what nobody wants; at the slow pace, should it come for a reason of its own."""
+        if now >= self._strays.get(name, -inf):
+            self._strays[name] = now + self._settings.retry_pause_s
+            channel = self._channels[name] = _Channel(name, auth=False, wanted=False, phase=Phase.DOUBTFUL)
+            self._settle(channel)
+
     def _remedy(self, error: Incoming, now: float) -> None:
         match error.remedy:
             case Remedy.SLOW_DOWN:
@@ -500,7 +444,7 @@ class Session:
                     self._move(channel, Phase.IDLE)
             case Remedy.NEW_TOKEN:
                 self._renew_tokens(error, now)
-            case Remedy.NONE:
+            case _:
                 for channel in self._named(error, Phase.SUBSCRIBING):
                     self._failed(channel, Phase.DOUBTFUL, error.text, now)
 

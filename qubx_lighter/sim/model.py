@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from qubx_lighter.constants import OrderType, TimeInForce
+from qubx_lighter.constants import CODE_OK, OrderType, TimeInForce
 
 
 class MarketSpec(msgspec.Struct, frozen=True):
@@ -129,7 +129,7 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def ok(self) -> bool:
         """Tell whether the API accepted the command."""
-        return self.code == 200
+        return self.code == CODE_OK
 
 
 # --- rows the engine keeps --------------------------------------------------------------------------------------------
@@ -192,6 +192,8 @@ class Position(msgspec.Struct):
     realized_pnl_micro: int = 0
     initial_margin_fraction: int = 500  # 1e-4; the account's own setting for this market
     margin_mode: int = 0
+    open_bid_lots: int = 0  # resting and not reduce-only: what the margin check of new orders counts
+    open_ask_lots: int = 0
 
 
 class TxRecord(msgspec.Struct, frozen=True):

@@ -89,7 +89,8 @@ def test_an_order_carries_the_total_the_filled_and_both_ids(converter: AccountCo
 
 
 @pytest.mark.parametrize(
-    ("client_order_index", "client_id"), [(0, f"ext:{ETH_BID}"), (123, "lighter_123"), ((9 << 40) | 5, f"lighter_{(9 << 40) | 5}")]
+    ("client_order_index", "client_id"),
+    [(0, f"ext:{ETH_BID}"), (123, "lighter_123"), ((9 << 40) | 5, f"lighter_{(9 << 40) | 5}")],
 )
 async def test_an_order_of_somebody_else_is_external_and_can_be_addressed(
     converter: AccountConverter, client_order_index: int, client_id: str
@@ -101,7 +102,9 @@ async def test_an_order_of_somebody_else_is_external_and_can_be_addressed(
     assert (client_order_index or ETH_BID) == converter.index_of(order)
 
 
-def test_an_order_of_this_process_without_a_venue_id_is_addressed_by_its_client_index(converter: AccountConverter) -> None:
+def test_an_order_of_this_process_without_a_venue_id_is_addressed_by_its_client_index(
+    converter: AccountConverter,
+) -> None:
     order = converter.order(order_row())
     order.venue_order_id = None
     assert OURS == converter.index_of(order)
@@ -121,7 +124,7 @@ def test_an_order_of_this_process_without_a_venue_id_is_addressed_by_its_client_
     ],
 )
 def test_an_end_becomes_the_event_that_says_why(
-    converter: AccountConverter, status: str, rested: bool, filled: float, event: type, cause: RejectCause | None  # noqa: FBT001
+    converter: AccountConverter, status: str, rested: bool, filled: float, event: type, cause: RejectCause | None
 ) -> None:
     result = converter.ended(order_row(status=status, filled_base_amount=filled), rested=rested)
     assert event is type(result)
@@ -151,7 +154,9 @@ def test_a_maker_buy_pays_the_maker_fee_in_ppm(converter: AccountConverter) -> N
 
 
 def test_a_taker_sell_is_negative_and_pays_the_taker_fee_and_the_integrators(converter: AccountConverter) -> None:
-    row = trade_row(bid_account_id=9, ask_account_id=ACCOUNT, ask_client_id=OURS, bid_client_id=0, integrator_taker_fee=20)
+    row = trade_row(
+        bid_account_id=9, ask_account_id=ACCOUNT, ask_client_id=OURS, bid_client_id=0, integrator_taker_fee=20
+    )
     (own,) = converter.deals(row)
     assert (-0.5, True) == (own.deal.amount, own.deal.aggressive)
     assert math.isclose(4000.0 * 0.5 * 300 / 1e6, own.deal.fee_amount or 0.0)
@@ -212,7 +217,9 @@ def test_the_captured_round_trip_adds_up(converter: AccountConverter, wire_dir: 
         if route.type == "update/account_all":
             frame = wire.decode(wire.AccountTradesFrame, raw)
             assert not isinstance(frame.trades, list)
-            deals += [own.deal for rows in (frame.trades or {}).values() for row in rows for own in converter.deals(row)]
+            deals += [
+                own.deal for rows in (frame.trades or {}).values() for row in rows for own in converter.deals(row)
+            ]
     assert [-1.0, 1.0] == [deal.amount for deal in deals]
     assert all(deal.aggressive for deal in deals)
     # The venue's own collateral moved by this much over the same trades: 998.9318 -> 998.9263.

@@ -18,6 +18,7 @@ from qubx_lighter.protocol.units import Scale
 ETH = Scale(price_decimals=2, size_decimals=4)
 
 Lots = dict[int, int]  # ticks -> lots; 0 deletes
+PlainView = tuple[float, float, float, list[float], list[float]]
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Model:
 
         return side(sorted(self.bids, reverse=True), self.bids), side(sorted(self.asks), self.asks)
 
-    def view(self, ticks_per_bin: int, depth: int) -> tuple[float, float, float, list[float], list[float]] | None:
+    def view(self, ticks_per_bin: int, depth: int) -> PlainView | None:
         if not self.bids or not self.asks:
             return None
         top_bid = max(self.bids) // ticks_per_bin
@@ -77,9 +78,7 @@ def payload(
     return wire.BookPayload(asks=levels(asks), bids=levels(bids), nonce=nonce, begin_nonce=begin, offset=offset)
 
 
-def view_of(
-    book: OrderBook, ticks_per_bin: int, depth: int
-) -> tuple[float, float, float, list[float], list[float]] | None:
+def view_of(book: OrderBook, ticks_per_bin: int, depth: int) -> PlainView | None:
     view = book.view(ticks_per_bin, depth)
     if view is None:
         return None
@@ -121,6 +120,19 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Lots, Lots]]:
     return steps
 
 
+def changes(model: Model, kind: str, bids: Lots, asks: Lots) -> tuple[Lots, Lots]:
+    """Turn what was drawn into the levels of one payload."""
+    if kind == "delta":  # what the drift left on the wrong side of the middle goes, as it would at the venue
+        bids = {**{t: 0 for t in model.bids if asks and t >= min(asks)}, **bids}
+        asks = {**{t: 0 for t in model.asks if bids and t <= max(bids)}, **asks}
+    elif kind == "cross" and model.asks:
+        bids = {min(model.asks): 1}
+    elif kind == "wipe":
+        bids = dict.fromkeys(sorted(model.bids)[len(bids) % 2 :: 2], 0)
+        asks = dict.fromkeys(sorted(model.asks)[len(asks) % 2 :: 2], 0)
+    return bids, asks
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     histories(),
@@ -147,11 +159,8 @@ def test_any_history_gives_the_plain_books_answers(
         assert expected is actual
         assert_equal(model, book, views)
 
-    for kind, bids, asks in steps:
-        # what the drift left on the wrong side of the middle goes, as it would at the venue
-        if kind == "delta":
-            bids = {**{t: 0 for t in model.bids if asks and t >= min(asks)}, **bids}
-            asks = {**{t: 0 for t in model.asks if bids and t <= max(bids)}, **asks}
+    for kind, drawn_bids, drawn_asks in steps:
+        bids, asks = changes(model, kind, drawn_bids, drawn_asks)
         if kind == "snapshot" or not book.ready:
             model = Model(scale)
             model.write(bids, asks)
@@ -163,11 +172,6 @@ def test_any_history_gives_the_plain_books_answers(
             settle(Outcome.GAP, book.apply(numbered(bids, asks, nonce + 1, nonce + 2)))
             settle(Outcome.GAP, book.apply(numbered(bids, asks, nonce, nonce + 1)))
         else:
-            if kind == "cross" and model.asks:
-                bids = {min(model.asks): 1}
-            if kind == "wipe":
-                bids = dict.fromkeys(sorted(model.bids)[len(bids) % 2 :: 2], 0)
-                asks = dict.fromkeys(sorted(model.asks)[len(asks) % 2 :: 2], 0)
             model.write(bids, asks)
             settle(Outcome.APPLIED, book.apply(numbered(bids, asks, nonce, nonce + 1)))
             nonce += 1

@@ -18,8 +18,6 @@ from qubx_lighter.protocol.orders import (
     ClientIds,
     FillDeduplicator,
     OrderTracker,
-    PendingTransactions,
-    PendingTx,
     Status,
     StatusKind,
     Transition,
@@ -67,7 +65,7 @@ def test_any_index_leads_back_to_itself(tag: int, index: int) -> None:
         "qubx_BTC-USDC_007",
         f"qubx_BTC-USDC_{2**40}",
         "qubx_BTC-USDC_12x",
-        "qubx_BTC-USDC_１",
+        "qubx_BTC-USDC_\uff11",
         "lighter_0",
         f"lighter_{2**48}",
         "lighter_-5",
@@ -108,57 +106,6 @@ def test_two_ids_of_one_index_are_refused() -> None:
 def test_a_tag_has_eight_bits_and_255_is_taken(tag: int) -> None:
     with pytest.raises(ValueError, match="0 to 254"):
         ClientIds(tag)
-
-
-# --- pending transactions --------------------------------------------------------------------------------------------
-
-
-def tx(request_id: str, client_id: str = "a", sent_at: float = 0.0) -> PendingTx:
-    return PendingTx(request_id, 14, client_id, nonce=5, tx_hash=f"hash-{request_id}", sent_at=sent_at)
-
-
-def test_a_transaction_is_found_by_request_and_by_order_until_it_is_answered() -> None:
-    pending = PendingTransactions(timeout=5.0)
-    create, cancel = tx("1"), tx("2")
-    for transaction in (create, cancel, tx("3", "b")):
-        pending.add(transaction)
-    assert create == pending.get("1")
-    assert [create, cancel] == pending.of_client_id("a")
-    assert create == pending.resolve("1")
-    assert pending.resolve("1") is None
-    assert pending.get("1") is None
-    assert [cancel] == pending.of_client_id("a")
-    assert 2 == len(pending)
-
-
-def test_a_request_id_is_pending_once() -> None:
-    pending = PendingTransactions(timeout=5.0)
-    pending.add(tx("1"))
-    with pytest.raises(ValueError, match="'1' is pending already"):
-        pending.add(tx("1"))
-
-
-def test_transactions_expire_each_in_its_time() -> None:
-    pending = PendingTransactions(timeout=5.0)
-    assert pending.deadline() is None
-    late, early = tx("1", sent_at=2.0), tx("2", sent_at=1.0)
-    pending.add(late)
-    pending.add(early)
-    assert 6.0 == pending.deadline()
-    assert [] == pending.expire(5.9)
-    assert [early] == pending.expire(6.0)
-    assert 7.0 == pending.deadline()
-    assert [late] == pending.expire(60.0)
-    assert 0 == len(pending)
-
-
-def test_a_lost_connection_drops_all() -> None:
-    pending = PendingTransactions(timeout=5.0)
-    pending.add(tx("1"))
-    pending.add(tx("2"))
-    assert [tx("1"), tx("2")] == pending.drop_all()
-    assert [] == pending.drop_all()
-    assert 0 == len(pending)
 
 
 # --- order rows ------------------------------------------------------------------------------------------------------
@@ -450,3 +397,12 @@ def test_only_the_latest_fills_are_remembered() -> None:
     assert fills.seen(0, 2, True)
     assert fills.seen(0, 1, True)
     assert not fills.seen(0, 0, True)
+
+
+def test_the_newest_row_of_an_order_is_kept_beyond_its_end() -> None:
+    tracker = OrderTracker()
+    tracker.observe(row("open"))
+    ended = row("filled", filled=1.0)
+    tracker.observe(ended)
+    assert ended == tracker.latest(ASK)
+    assert tracker.latest(ASK + 1) is None

@@ -1,0 +1,128 @@
+"""What the account is asked over REST: single orders, the fate of transactions, whole snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from qubx.core.basics import ITimeProvider, dt_64
+from qubx.core.events import AccountSnapshot
+
+from qubx_lighter.client import LighterClient
+from qubx_lighter.constants import TxType
+from qubx_lighter.handlers.account import AccountConverter, row_time_ns, to_dt64, to_ns
+from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.protocol import units, wire
+from qubx_lighter.protocol.requests import Progress, RequestBook, failure
+
+_NS: Final = 1_000_000_000
+_LOOKUP_GRACE_NS: Final = 10 * _NS  # an order may be invisible for seconds between the venue's two lists
+_STATUS_PAGES: Final = 3
+
+
+class AccountQueries:
+    """Ask the venue about one account.
+
+    Args:
+        client: typed REST.
+        converter: the account's conversions.
+        instruments: the venue's markets.
+        requests: what this process asked for.
+        time_provider: Qubx's clock.
+        on_account: called with each account row fetched (the leverage cache listens).
+    """
+
+    def __init__(
+        self,
+        *,
+        client: LighterClient,
+        converter: AccountConverter,
+        instruments: LighterInstrumentLoader,
+        requests: RequestBook,
+        time_provider: ITimeProvider,
+        on_account: Callable[[wire.AccountRow], None],
+    ) -> None:
+        self._client = client
+        self._converter = converter
+        self._account = converter.account_index
+        self._instruments = instruments
+        self._requests = requests
+        self._time = time_provider
+        self._on_account = on_account
+
+    async def find(self, market_id: int, order_index: int | None, client_order_index: int) -> wire.OrderRow | None:
+        """Find an order wherever the venue keeps it: by client index, among the working, among the ended."""
+        found: list[wire.OrderRow] = []
+        if client_order_index:
+            found += await self._client.orders_by_client_index(self._account, [client_order_index])
+        if not _pick(found, order_index):
+            found += await self._client.active_orders(self._account, market_id=market_id)
+        cursor: str | None = None
+        for _ in range(_STATUS_PAGES):
+            if _pick(found, order_index, client_order_index):
+                break
+            page = await self._client.inactive_orders(self._account, market_id=market_id, limit=100, cursor=cursor)
+            found += page.orders or []
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        return _pick(found, order_index, client_order_index)
+
+    async def may_still_arrive(self, client_id: str, submitted_at: dt_64 | None) -> bool:
+        """Tell whether an order that no list shows can still come into being."""
+        request = self._requests.latest(TxType.CREATE_ORDER, client_id)
+        if request is None:  # of an earlier run, or seen and gone from every list
+            return submitted_at is not None and self._now_ns() - to_ns(submitted_at) < _LOOKUP_GRACE_NS
+        if request.progress in (Progress.QUEUED, Progress.SENT):
+            return True
+        if self._now_ns() - request.time_ns < _LOOKUP_GRACE_NS:
+            return True
+        if request.progress is Progress.REFUSED or not request.tx_hash:
+            return False
+        row = await self._client.transaction(request.tx_hash)
+        return row is not None and failure(row) is None
+
+    async def snapshot(self, *, include_orders: bool) -> AccountSnapshot:
+        """Fetch the whole account; ``as_of`` is the local time before the first request.
+
+        Raises:
+            LighterError: a part could not be fetched, or holds a market that the venue does not list.
+        """
+        as_of = self._time.time()  # before the first request: what is booked after this is newer than the snapshot
+        orders = await self._client.active_orders(self._account) if include_orders else None
+        account = await self._client.account(self._account)
+        await self._know_markets(account, orders or [])
+        self._on_account(account)
+        time = to_dt64(units.time_ns(account.transaction_time)) if account.transaction_time else as_of
+        converter = self._converter
+        maintenance = account.cross_maintenance_margin_requirement
+        return AccountSnapshot(
+            exchange=converter.exchange,
+            as_of=as_of,
+            open_orders=None if orders is None else [converter.order(row) for row in orders],
+            positions=[converter.position(row, time) for row in account.positions or [] if row.position],
+            balances=[converter.balance(account.collateral, account.available_balance, time)],
+            equity=account.total_asset_value,
+            available_margin=account.available_balance,
+            withdrawable=account.available_balance,
+            margin_ratio=account.cross_asset_value / maintenance if maintenance else None,
+            total_maint_margin=maintenance,
+            total_initial_margin=account.cross_initial_margin_requirement,
+        )
+
+    async def _know_markets(self, account: wire.AccountRow, orders: list[wire.OrderRow]) -> None:
+        """Reload the market list when the account shows a market listed since; one still unknown fails the snapshot."""
+        ids = {row.market_id for row in account.positions or [] if row.position} | {row.market_index for row in orders}
+        if any(not self._instruments.knows(market_id) for market_id in ids):
+            await self._instruments.load()
+
+    def _now_ns(self) -> int:
+        return to_ns(self._time.time())
+
+
+def _pick(rows: list[wire.OrderRow], order_index: int | None, client_order_index: int = 0) -> wire.OrderRow | None:
+    """Find one order among rows: by the venue's index, else the newest of a client index, which may be used again."""
+    if order_index is not None:
+        return next((row for row in rows if row.order_index == order_index), None)
+    ours = [row for row in rows if client_order_index and row.client_order_index == client_order_index]
+    return max(ours, key=row_time_ns, default=None)

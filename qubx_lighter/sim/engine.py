@@ -1,0 +1,361 @@
+"""The local venue's engine: commands in, results and events out, rows to read. Pure: time is an argument, nothing waits.
+
+The same commands at the same times on the same seed give the same venue, so that a journal of them is its whole state.
+A refused command changes nothing but the time. Signed transactions are checked in the order account, key, time, nonce,
+then what they ask for; signatures are not verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from qubx_lighter.constants import CODE_OK, Code
+from qubx_lighter.errors import VenueError
+from qubx_lighter.sim import ledger, transactions
+from qubx_lighter.sim.ledger import Account, ApiKey
+from qubx_lighter.sim.market import Market
+from qubx_lighter.sim.matching import Book
+from qubx_lighter.sim.model import (
+    AdvanceTime,
+    CancelAll,
+    CancelOrder,
+    Command,
+    CreateAccount,
+    CreateMarket,
+    Deposit,
+    Event,
+    MarketSpec,
+    Order,
+    PlaceOrder,
+    RegisterKey,
+    Result,
+    SubmitTransaction,
+    Trade,
+    TransactionDone,
+    TxRecord,
+)
+from qubx_lighter.sim.sequencer import Sequencer
+from qubx_lighter.sim.transactions import (
+    Attribute,
+    CancelAllTx,
+    CancelOrderTx,
+    CreateOrderTx,
+    ModifyOrderTx,
+    Transaction,
+    UpdateLeverageTx,
+)
+
+_TRANSACTIONS: Final = 100_000
+_LAST_API_KEY: Final = 254
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """What the sequencer made of a transaction: the order it created, or the error that it failed with."""
+
+    order_index: int = 0
+    error: str = ""
+
+
+class Engine:
+    """The venue.
+
+    Rows that it returns are its own: read, never write, and copy what is kept.
+
+    Args:
+        seed: where ids start.
+
+    Attributes:
+        markets: the rules by market id, in order of creation.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.markets: dict[int, MarketSpec] = {}
+        self._sequencer = Sequencer(seed)
+        self._transactions: dict[str, TxRecord] = {}
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def apply(self, command: Command, now: int) -> Result:
+        """Carry out a command at ``now`` (µs; earlier than the last command's counts as that one's).
+
+        Returns:
+            code 200, or the venue's code and text of a refusal.
+        """
+        sequencer = self._sequencer
+        sequencer.now = max(sequencer.now, now)
+        sequencer.expire()
+        try:
+            order_index, record = self._carry_out(command)
+        except VenueError as error:
+            sequencer.flush()
+            return Result(int(error.code), error.message)
+        sequencer.flush()
+        if record is not None:
+            self._remember(record)
+            sequencer.events.append(TransactionDone(record))
+        return Result(CODE_OK, order_index=order_index)
+
+    def drain(self) -> list[Event]:
+        """Take the events since the last call, in order."""
+        events = self._sequencer.events
+        self._sequencer.events = []
+        return events
+
+    def _carry_out(self, command: Command) -> tuple[int, TxRecord | None]:
+        match command:
+            case SubmitTransaction():
+                return self._submit(command)
+            case PlaceOrder():
+                expiry = transactions.default_expiry_ms(command, self.now)
+                order = self._sequencer.place(msgspec.structs.replace(command, order_expiry_ms=expiry))
+                return order.order_index, None
+            case CancelOrder(account_index, market_id, index):
+                self._sequencer.cancel(self._sequencer.resting_order(account_index, market_id, index))
+            case CancelAll(account_index):
+                self._cancel_all(self._sequencer.account(account_index))
+            case CreateMarket(spec):
+                self._create_market(spec)
+            case CreateAccount():
+                self._create_account(command)
+            case RegisterKey():
+                self._register_key(command)
+            case Deposit(account_index, amount_micro):
+                self._deposit(self._sequencer.account(account_index), amount_micro)
+            case AdvanceTime():
+                pass
+        return 0, None
+
+    def _create_market(self, spec: MarketSpec) -> None:
+        if spec.market_id in self.markets:
+            raise VenueError(Code.INVALID_PARAM, "market exists")
+        self.markets[spec.market_id] = spec
+        self._sequencer.markets[spec.market_id] = Market(spec)
+
+    def _create_account(self, new: CreateAccount) -> None:
+        if new.account_index in self._sequencer.accounts:
+            raise VenueError(Code.INVALID_PARAM, "account exists")
+        self._sequencer.accounts[new.account_index] = Account(
+            new.account_index, new.l1_address, new.collateral_micro, new.fee_free, self.now
+        )
+        self._sequencer.change_figures(new.account_index)
+
+    def _register_key(self, new: RegisterKey) -> None:
+        account = self._sequencer.account(new.account_index)
+        if not 0 <= new.api_key_index <= _LAST_API_KEY:
+            raise VenueError(Code.INVALID_PARAM, "invalid api key index")
+        account.keys[new.api_key_index] = ApiKey(new.public_key, new.nonce)
+
+    def _deposit(self, account: Account, amount_micro: int) -> None:
+        if amount_micro < 0 and self.available_balance_micro(account.account_index) + amount_micro < 0:
+            raise VenueError(Code.BELOW_INITIAL_MARGIN, "account would be below initial margin")
+        account.collateral_micro += amount_micro
+        self._sequencer.change_figures(account.account_index)
+
+    def _cancel_all(self, account: Account, market_id: int | None = None) -> None:
+        for order in self.active_orders(account.account_index, market_id):
+            self._sequencer.cancel(order)
+
+    # --- signed transactions -----------------------------------------------------------------------------------------
+
+    def _submit(self, command: SubmitTransaction) -> tuple[int, TxRecord]:
+        tx = transactions.decode(command.tx_type, command.tx_info)
+        key = self._sequencer.account(tx.account_index).keys.get(tx.api_key_index)
+        if key is None:
+            raise VenueError(Code.API_KEY_NOT_FOUND, "api key not found")
+        if tx.expired_at * 1000 <= self.now:  # the documentation leaves open which code; the nonce stays
+            raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: transaction expired")
+        transactions.check_nonce(key, tx)
+        done = self._execute(tx, command.tx_hash)
+        key.nonce = tx.nonce + 1
+        record = TxRecord(
+            tx_hash=command.tx_hash,
+            tx_type=command.tx_type,
+            tx_info=command.tx_info,
+            account_index=tx.account_index,
+            api_key_index=tx.api_key_index,
+            nonce=tx.nonce,
+            executed_at=self.now,
+            error=done.error,
+            market_id=tx.market,
+        )
+        return done.order_index, record
+
+    def _execute(self, tx: Transaction, tx_hash: str) -> _Done:
+        """Execute a transaction; raising is the API's refusal, an error in the result the sequencer's."""
+        sequencer = self._sequencer
+        match tx:
+            case CreateOrderTx():
+                return _Done(sequencer.place(tx.order(), tx.self_trade, tx_hash).order_index)
+            case CancelOrderTx():
+                sequencer.cancel(sequencer.resting_order(tx.account_index, tx.market_index, tx.index))
+            case CancelAllTx():
+                transactions.check_cancel_all(tx)
+                one = sequencer.market(tx.market).spec.market_id if tx.is_of_one_market else None
+                self._cancel_all(sequencer.account(tx.account_index), one)
+            case ModifyOrderTx():
+                return self._modify(tx, tx_hash)
+            case UpdateLeverageTx():
+                return self._update_leverage(tx)
+        return _Done()
+
+    def _modify(self, tx: ModifyOrderTx, tx_hash: str) -> _Done:
+        order = self._sequencer.resting_order(tx.account_index, tx.market_index, tx.index)
+        version = tx.attribute(Attribute.ORDER_VERSION)
+        if version and version != order.order_version:  # a race that only the sequencer can judge
+            return _Done(error=_failure(Code.NOT_ACTIVE_ORDER, "order version does not match"))
+        self._sequencer.amend(order, tx.base_amount, tx.price, tx.self_trade, tx_hash)
+        return _Done()
+
+    def _update_leverage(self, tx: UpdateLeverageTx) -> _Done:
+        """Set a market's initial margin fraction; it fails when the position would then lack margin."""
+        account, market = self._sequencer.account(tx.account_index), self._sequencer.market(tx.market_index)
+        transactions.check_leverage(tx, market)
+        row = account.position(market)
+        needs_more = tx.initial_margin_fraction > row.initial_margin_fraction
+        required = ledger.initial_requirement_micro(account, self._sequencer.markets)
+        required -= ledger.margin_micro(market, abs(row.lots), row.initial_margin_fraction)
+        required += ledger.margin_micro(market, abs(row.lots), tx.initial_margin_fraction)
+        if needs_more and self.total_value_micro(tx.account_index) < required:
+            return _Done(error=_failure(Code.BELOW_INITIAL_MARGIN, "account would be below initial margin"))
+        row = account.open_position(market)
+        row.initial_margin_fraction = tx.initial_margin_fraction
+        row.margin_mode = tx.margin_mode
+        self._sequencer.change_figures(tx.account_index, tx.market_index)
+        return _Done()
+
+    def _remember(self, record: TxRecord) -> None:
+        self._transactions[record.tx_hash] = record
+        if len(self._transactions) > _TRANSACTIONS:
+            del self._transactions[next(iter(self._transactions))]
+
+    # --- markets; an unknown one raises KeyError ---------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """The time of the last command, µs."""
+        return self._sequencer.now
+
+    @property
+    def book_nonce(self) -> int:
+        """The nonce of the last ``BookChanged``, over all markets."""
+        return self._sequencer.book_nonce
+
+    @property
+    def fees_micro(self) -> int:
+        """All fees ever taken."""
+        return self._sequencer.fees_micro
+
+    def book(self, market_id: int) -> Book:
+        """Give a market's book."""
+        return self._sequencer.markets[market_id].book
+
+    def mark_price_ticks(self, market_id: int) -> int:
+        """Give the price that positions are valued at; 0 when nothing ever gave one."""
+        return self._sequencer.markets[market_id].mark_price_ticks()
+
+    def last_trade_ticks(self, market_id: int) -> int:
+        """Give the price of the last trade; 0 before the first."""
+        return self._sequencer.markets[market_id].last_trade_ticks
+
+    def quote_micro(self, market_id: int, price_ticks: int, lots: int) -> int:
+        """Give the notional of ``lots`` at a price."""
+        return self._sequencer.markets[market_id].quote_micro(price_ticks, lots)
+
+    def open_interest_lots(self, market_id: int) -> int:
+        """Give the sum of the long positions, which is that of the short ones."""
+        rows = (account.positions.get(market_id) for account in self.accounts())
+        return sum(max(row.lots, 0) for row in rows if row is not None)
+
+    # --- accounts ----------------------------------------------------------------------------------------------------
+
+    def account(self, account_index: int) -> Account | None:
+        """Find an account."""
+        return self._sequencer.accounts.get(account_index)
+
+    def accounts(self) -> Iterator[Account]:
+        """Go through all accounts, in order of creation."""
+        return iter(self._sequencer.accounts.values())
+
+    def accounts_of(self, l1_address: str) -> list[Account]:
+        """List the accounts of an L1 address, in whatever case it is written."""
+        return [account for account in self.accounts() if account.l1_address.lower() == l1_address.lower()]
+
+    def next_nonce(self, account_index: int, api_key_index: int) -> int | None:
+        """Give the nonce that a key must use next; None without such a key."""
+        account = self.account(account_index)
+        key = account.keys.get(api_key_index) if account is not None else None
+        return key.nonce if key is not None else None
+
+    def total_value_micro(self, account_index: int) -> int:
+        """Give collateral and unrealised profit; an unknown account raises KeyError, here and below."""
+        return ledger.total_value_micro(self._sequencer.accounts[account_index], self._sequencer.markets)
+
+    def available_balance_micro(self, account_index: int) -> int:
+        """Give the total value less the positions' initial margin, as the venue reports it: orders do not count."""
+        return self.total_value_micro(account_index) - self.initial_requirement_micro(account_index)
+
+    def initial_requirement_micro(self, account_index: int) -> int:
+        """Give the positions' initial margin."""
+        return ledger.initial_requirement_micro(self._sequencer.accounts[account_index], self._sequencer.markets)
+
+    def maintenance_requirement_micro(self, account_index: int) -> int:
+        """Give the positions' maintenance margin."""
+        return ledger.maintenance_requirement_micro(self._sequencer.accounts[account_index], self._sequencer.markets)
+
+    def unrealized_micro(self, account_index: int, market_id: int) -> int:
+        """Give a position's profit at the mark price."""
+        market = self._sequencer.markets[market_id]
+        return ledger.unrealized_micro(market, self._sequencer.accounts[account_index].position(market))
+
+    # --- rows, newest first; an unknown account or market has none ---------------------------------------------------
+
+    def active_orders(self, account_index: int, market_id: int | None = None) -> list[Order]:
+        """List an account's resting orders, of all markets or of one."""
+        account = self.account(account_index)
+        return _newest(account.orders.values() if account is not None else (), market_id)
+
+    def inactive_orders(self, account_index: int, market_id: int | None = None) -> list[Order]:
+        """List an account's orders that are over, as many as are remembered."""
+        account = self.account(account_index)
+        return _newest(account.inactive if account is not None else (), market_id)
+
+    def orders_by_client_index(self, account_index: int, indexes: Iterable[int]) -> list[Order]:
+        """List an account's orders, resting first, that have one of these client order indexes."""
+        wanted = set(indexes) - {0}
+        orders = self.active_orders(account_index) + self.inactive_orders(account_index)
+        return [order for order in orders if order.client_order_index in wanted]
+
+    def trades(self, *, market_id: int | None = None, account_index: int | None = None) -> list[Trade]:
+        """List the trades of a market, of an account, or of an account in a market, as many as are remembered."""
+        if account_index is not None:
+            account = self.account(account_index)
+            return _newest(account.trades if account is not None else (), market_id)
+        if market_id is None:
+            every = (trade for market in self._sequencer.markets.values() for trade in market.trades)
+            return sorted(every, key=lambda trade: -trade.trade_id)
+        market = self._sequencer.markets.get(market_id)
+        return _newest(market.trades if market is not None else (), None)
+
+    def transaction(self, tx_hash: str) -> TxRecord | None:
+        """Find a transaction that the sequencer took."""
+        return self._transactions.get(tx_hash)
+
+    def transactions(self, limit: int) -> list[TxRecord]:
+        """List the newest transactions."""
+        return list(islice(reversed(self._transactions.values()), limit))
+
+
+def _newest[Row: (Order, Trade)](rows: Iterable[Row], market_id: int | None) -> list[Row]:
+    """Turn rows around, and keep one market's."""
+    kept = [row for row in rows if market_id is None or row.market_id == market_id]
+    kept.reverse()
+    return kept
+
+
+def _failure(code: Code, message: str) -> str:
+    """Write the text of a transaction that failed at the sequencer."""
+    return msgspec.json.encode({"code": int(code), "message": message}).decode()

