@@ -180,7 +180,9 @@ class LighterAccountProcessor:
     # --- orders ------------------------------------------------------------------------------------------------------
 
     def _observe(self, row: wire.OrderRow) -> None:
-        """Say what is new in an order row."""
+        """Say what is new in an order row; one of a market that is not known waits for the snapshot that learns it."""
+        if not self._known_market(row.market_index):
+            return
         ids = self._converter.ids_of(row)
         for transition in self._tracker.observe(row):
             match transition.kind:
@@ -249,10 +251,21 @@ class LighterAccountProcessor:
                 return
         self._emit(event)
 
+    def _known_market(self, market_id: int) -> bool:
+        """Tell whether a market has an instrument; one listed since the start is fetched with a snapshot."""
+        if self._instruments.knows(market_id):
+            return True
+        if market_id not in self._instruments.foreign_ids:
+            logger.warning("lighter: market {} is new: reloading the markets and the account", market_id)
+            self._spawn(self._snapshot(include_orders=True))
+        return False
+
     # --- deals -------------------------------------------------------------------------------------------------------
 
     def _deliver(self, row: wire.TradeRow, *, silent: bool = False, recovered: bool = False) -> None:
         """Emit our side of a trade once, whichever way it came."""
+        if not self._known_market(row.market_id):
+            return
         for own in self._converter.deals(row):
             if self._fills.seen(row.market_id, row.trade_id, own.is_ask):
                 continue

@@ -89,7 +89,7 @@ class AccountQueries:
             LighterError: a part could not be fetched, or holds a market that the venue does not list.
         """
         as_of = self._time.time()  # before the first request: what is booked after this is newer than the snapshot
-        orders = await self._client.active_orders(self._account) if include_orders else None
+        orders = await self._orders() if include_orders else None
         account = await self._client.account(self._account)
         await self._know_markets(account, orders or [])
         self._on_account(account)
@@ -109,6 +109,11 @@ class AccountQueries:
             total_maint_margin=maintenance,
             total_initial_margin=account.cross_initial_margin_requirement,
         )
+
+    async def _orders(self) -> list[wire.OrderRow]:
+        """List the working orders; those of a binary option have no place in Qubx."""
+        rows = await self._client.active_orders(self._account)
+        return [row for row in rows if row.market_index not in self._instruments.foreign_ids]
 
     async def _know_markets(self, account: wire.AccountRow, orders: list[wire.OrderRow]) -> None:
         """Reload the market list when the account shows a market listed since; one still unknown fails the snapshot."""

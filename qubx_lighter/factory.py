@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import click
@@ -42,7 +42,6 @@ from qubx_lighter.websocket import LighterWebSocketManager
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _TOKEN_REUSE_S: Final = 600
-_CREDENTIAL_FIELDS: Final = ("account_index", "api_key_index")
 
 
 class Gateway:
@@ -164,7 +163,7 @@ def create_data_provider(ctx: BuildContext) -> LighterDataProvider:
     Raises:
         ConfigurationError: a parameter is wrong, or the venue cannot be reached.
     """
-    gateway = Gateway(ctx, LighterSettings.build(_params(ctx), _credentials(ctx)))
+    gateway = Gateway(ctx, _settings(ctx))
     gateway.load_markets()
 
     def start() -> None:
@@ -195,7 +194,7 @@ def create_connector(ctx: ConnectorBuildContext) -> LighterConnector:
     """
     gateway = _gateways.get(ctx.data_provider)
     if gateway is None:
-        gateway = Gateway(ctx, LighterSettings.build(_params(ctx), _credentials(ctx)))
+        gateway = Gateway(ctx, _settings(ctx))
         gateway.load_markets()
     return _Account(gateway, ctx).connector
 
@@ -318,19 +317,17 @@ class _Account:
         await self._gateway.client.close()
 
 
-def _params(ctx: BuildContext) -> Mapping[str, Any]:
-    """Take the exchange's params; ``testnet`` of accounts.toml chooses the network where the params do not."""
-    params = dict(ctx.params)
-    if ctx.credentials.get_exchange_settings(ctx.exchange_name).testnet:
-        params.setdefault("network", "testnet")
-    return params
+def _settings(ctx: BuildContext) -> LighterSettings:
+    """Read the exchange's params and, where there is one, its account: paper and data-only runs have none.
 
-
-def _credentials(ctx: BuildContext) -> Mapping[str, Any] | None:
-    """Read accounts.toml, where there is an account for the exchange: paper and data-only runs have none."""
+    Raises:
+        ConfigurationError: a setting is unknown or wrong.
+    """
     try:
         credentials = ctx.credentials.get_exchange_credentials(ctx.exchange_name)
     except KeyError:
-        return None
-    extras = {name: credentials.get_extra_field(name) for name in _CREDENTIAL_FIELDS}
-    return {"api_key": credentials.api_key, "secret": credentials.secret, **extras}
+        return LighterSettings.build(ctx.params, None)
+    extra = getattr(credentials, "get_extra_field", lambda _name: None)  # no part of Qubx's protocol, but of its class
+    fields = {name: extra(name) for name in LighterSettings.model_fields}
+    own = {"api_key": credentials.api_key, "secret": credentials.secret, "testnet": getattr(credentials, "testnet", False)}
+    return LighterSettings.build(ctx.params, fields | own)

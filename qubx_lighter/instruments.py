@@ -100,6 +100,7 @@ class LighterInstrumentLoader:
         self._instruments: dict[int, Instrument] = {}
         self._ids: dict[Instrument, int] = {}
         self.skipped: Counter[str] = Counter()
+        self.foreign_ids: frozenset[int] = frozenset()
         self.ticker_to_market_id: dict[str, int] = {}
         self.market_id_to_ticker: dict[int, str] = {}
 
@@ -112,6 +113,7 @@ class LighterInstrumentLoader:
         body = await self._client.order_book_details()
         rows = [*(body.order_book_details or []), *(body.spot_order_book_details or [])]
         self.skipped = Counter(row.market_type for row in rows if row.market_type not in _TYPES)
+        self.foreign_ids = frozenset(row.market_id for row in rows if row.market_type not in _TYPES)
         markets = [self._market(row) for row in rows if row.market_type in _TYPES]
         self._take(_distinct(markets))
         listed = sum(market.active for market in markets)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import msgspec
 
@@ -17,11 +17,9 @@ from qubx_lighter.errors import WireError
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.model import Command, Result
 
-_VERSION: Final = 1
 
-
-class _Header(msgspec.Struct, frozen=True):
-    version: int
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    version: Literal[1] = 1
     seed: int
 
 
@@ -30,8 +28,13 @@ class _Entry(msgspec.Struct, frozen=True):
     command: Command
 
 
+_headers: Final = msgspec.json.Decoder(_Header)
+_entries: Final = msgspec.json.Decoder(_Entry)
+_encoder: Final = msgspec.json.Encoder()
+
+
 class Journal:
-    """A journal file, opened for appending; made when it is missing.
+    """A journal file, opened for appending and made when it is missing; ``restore`` comes first.
 
     Args:
         path: the file; its folder exists.
@@ -41,7 +44,6 @@ class Journal:
     def __init__(self, path: Path, *, seed: int = 0) -> None:
         self._path = path
         self._seed = seed
-        self._encoder = msgspec.json.Encoder()
         self._file = path.open("a+b")
 
     def restore(self) -> Engine:
@@ -50,26 +52,25 @@ class Journal:
         Raises:
             WireError: a line is not one of a journal; the message names the file and the line.
         """
-        header, entry = msgspec.json.Decoder(_Header), msgspec.json.Decoder(_Entry)
         engine: Engine | None = None
-        whole = 0
+        lines = whole = 0
         self._file.seek(0)
-        for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                break
-            try:
+        try:
+            for line in self._file:
+                if not line.endswith(b"\n"):
+                    break
                 if engine is None:
-                    engine = _new_engine(header.decode(line))
+                    engine = Engine(_headers.decode(line).seed)
                 else:
-                    step = entry.decode(line)
-                    engine.apply(step.command, step.now)
+                    entry = _entries.decode(line)
+                    engine.apply(entry.command, entry.now)
                     engine.drain()
-            except (msgspec.MsgspecError, ValueError) as error:
-                raise WireError(f"{self._path}, line {number}: not a journal of this version: {error}") from error
-            whole += len(line)
+                lines, whole = lines + 1, whole + len(line)
+        except msgspec.MsgspecError as error:
+            raise WireError(f"{self._path}, line {lines + 1}: not of a journal of this version: {error}") from error
         self._file.truncate(whole)
         if engine is None:
-            self._write(_Header(_VERSION, self._seed))
+            self._write(_Header(seed=self._seed))
             engine = Engine(self._seed)
         return engine
 
@@ -95,11 +96,5 @@ class Journal:
         self.close()
 
     def _write(self, line: _Header | _Entry) -> None:
-        self._file.write(self._encoder.encode(line) + b"\n")
+        self._file.write(_encoder.encode(line) + b"\n")
         self._file.flush()
-
-
-def _new_engine(header: _Header) -> Engine:
-    if header.version != _VERSION:
-        raise ValueError(f"version {header.version}")
-    return Engine(header.seed)

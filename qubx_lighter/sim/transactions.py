@@ -73,7 +73,7 @@ class SelfTrade(msgspec.Struct, frozen=True):
     equality: SelfTradeEquality = SelfTradeEquality.ACCOUNT
 
 
-class Transaction(msgspec.Struct, frozen=True, rename="pascal"):
+class _Signed(msgspec.Struct, frozen=True, rename="pascal"):
     """What every transaction holds."""
 
     account_index: int
@@ -87,11 +87,6 @@ class Transaction(msgspec.Struct, frozen=True, rename="pascal"):
         return (self.l2_tx_attributes or {}).get(key, 0)
 
     @property
-    def market(self) -> int:
-        """The market it is about, or 255."""
-        return NIL_MARKET_INDEX
-
-    @property
     def self_trade(self) -> SelfTrade:
         """How it treats its own resting orders."""
         return SelfTrade(
@@ -100,7 +95,7 @@ class Transaction(msgspec.Struct, frozen=True, rename="pascal"):
         )
 
 
-class _OfMarket(Transaction, frozen=True, rename="pascal", kw_only=True):
+class _OfMarket(_Signed, frozen=True, rename="pascal", kw_only=True):
     market_index: int
 
     @property
@@ -149,7 +144,7 @@ class CancelOrderTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
     index: int
 
 
-class CancelAllTx(Transaction, frozen=True, rename="pascal", kw_only=True):
+class CancelAllTx(_Signed, frozen=True, rename="pascal", kw_only=True):
     """Type 16."""
 
     time_in_force: int  # 0 immediate, 1 scheduled, 2 abort the scheduled one
@@ -181,6 +176,8 @@ class UpdateLeverageTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
     initial_margin_fraction: int  # 1e-4
     margin_mode: int
 
+
+Transaction = CreateOrderTx | CancelOrderTx | CancelAllTx | ModifyOrderTx | UpdateLeverageTx
 
 _DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
     TxType.CREATE_ORDER: msgspec.json.Decoder(CreateOrderTx),

@@ -326,6 +326,29 @@ def test_the_pace_is_kept_over_a_reconnect() -> None:
     assert [(SUB, "a"), (SUB, "b")] == _writes(session, 60.0)
 
 
+def test_pings_and_pongs_count_as_messages_but_are_never_held_back() -> None:
+    session = _session(messages=2, period_s=60, ping_interval_s=30)
+    session.received(Incoming(Kind.PING), 1.0)
+    session.poll(1.0)
+    session.heard(30.0)
+    session.subscribe("book")
+    assert [Command(Do.PING)] == session.poll(30.0)
+    session.heard(60.0)
+    assert [Command(Do.PING)] == session.poll(60.0)
+    session.heard(89.0)
+    assert [] == session.poll(89.9)
+    assert [Command(Do.PING)] == session.poll(90.0)
+    session.heard(119.0)
+    assert [] == _writes(session, 119.0)
+    session = _session(messages=2, period_s=60, ping_interval_s=30)
+    session.received(Incoming(Kind.PING), 1.0)
+    session.received(Incoming(Kind.PING), 1.0)
+    session.subscribe("book")
+    assert [Command(Do.PONG)] * 2 == session.poll(1.0)
+    session.heard(60.9)
+    assert [] == _writes(session, 60.9)
+
+
 def test_a_venue_that_complains_about_the_pace_is_left_alone_for_a_while() -> None:
     session = _session(slow_down_s=10)
     _error(session, Remedy.SLOW_DOWN, 1.0)
@@ -637,7 +660,7 @@ def _converges(chance: random.Random) -> None:
         timer = session.get_timer()
         assert timer is not None
         times = [timer, *(entry[0] for entry in wire)]
-        now = max(now, min(min(times), now + 5 * chance.random() + 0.001))
+        now = max(now, min(*times, now + 5 * chance.random() + 0.001))
     assert wanted == venue
     assert wanted == set(session.channels())
     assert all(session.subscribed(name) for name in wanted)

@@ -1,0 +1,70 @@
+"""The channel ``ticker``: the venue's own best bid and ask, sent whole at every change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from qubx.core.basics import DataType
+from qubx.core.series import Quote
+
+from qubx_lighter.errors import WireError
+from qubx_lighter.handlers.base import WHOLE, MarketHandler, Output, ViewKey
+from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.units import time_ns
+
+
+class QuoteHandler(MarketHandler):
+    """Read a market's best prices; an empty side or crossed prices make no quote."""
+
+    data_type: ClassVar[DataType] = DataType.QUOTE
+    conflates: ClassVar[bool] = True
+
+    _nonce = 0  # the matching engine's, in frames that have one
+
+    def snapshot(self, raw: bytes) -> list[Output]:
+        """Begin anew; prices at rest are true when they are sent. See the base."""
+        self._nonce = 0
+        frame = wire.decode(wire.TickerFrame, raw)
+        return self._take(frame, time_ns(frame.timestamp))
+
+    def update(self, raw: bytes) -> list[Output]:
+        """Take newer prices; see the base."""
+        return self._take(wire.decode(wire.TickerFrame, raw), 0)
+
+    def reset(self) -> None:
+        """Forget the prices."""
+        self._nonce = 0
+        self.quote = None
+
+    def current(self, views: Iterable[ViewKey]) -> list[Output]:
+        """Show the prices as they are; see the base."""
+        quote = self.quote
+        return [] if quote is None else [Output(view, quote) for view in views]
+
+    def _take(self, frame: wire.TickerFrame, sent_ns: int) -> list[Output]:
+        if frame.nonce is not None:
+            if frame.nonce < self._nonce:
+                self.counters["stale_quotes"] += 1
+                return []
+            self._nonce = frame.nonce
+        ticker = frame.ticker
+        changed_ns = time_ns(frame.last_updated_at or ticker.last_updated_at) or time_ns(frame.timestamp)
+        now_ns = self._stamp(changed_ns, sent_ns)
+        bid, bid_size = _side(ticker.b)
+        ask, ask_size = _side(ticker.a)
+        if not 0 < bid < ask:
+            self.counters["one_sided_quotes" if not (bid and ask) else "crossed_quotes"] += 1
+            self.quote = None
+            return []
+        self.quote = Quote(now_ns, bid, ask, bid_size, ask_size)
+        return [Output(WHOLE, self.quote)] if self.views else []
+
+
+def _side(side: wire.TickerSide) -> tuple[float, float]:
+    if not side.price:
+        return 0.0, 0.0
+    try:
+        return float(side.price), float(side.size)
+    except ValueError:
+        raise WireError(f"not a price and a size: {side.price!r}, {side.size!r}") from None

@@ -1,0 +1,52 @@
+"""Auth tokens, as far as the local venue can judge them.
+
+A token is ``deadline:account:key:signature``: seconds since the epoch, two indexes, 160 hexadecimal digits. The deadline, the
+account and the key are checked. **The signature is not**: that takes the venue's own curve, which only the SDK's native signer
+has, and the local venue is built without it. So everybody on this machine may read every account here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from qubx_lighter.constants import Code
+from qubx_lighter.errors import VenueError
+from qubx_lighter.sim.engine import Engine
+
+_TOKEN: Final = re.compile(r"(\d{1,12}):(\d{1,15}):(\d{1,3}):[0-9a-fA-F]{160}")
+_LONGEST_S: Final = 8 * 3600
+
+
+def check_token(engine: Engine, token: str | None, account_index: int, now: int) -> None:
+    """Insist on a token that may read an account; a master account's reads its sub-accounts too (one L1 address).
+
+    Args:
+        engine: who knows the accounts and keys.
+        token: what the client sent; None or nothing when it sent none.
+        account_index: whose data is asked for.
+        now: µs.
+
+    Raises:
+        VenueError: 20013.
+    """
+    if not token:
+        raise _refusal("no token")
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        raise _refusal("invalid token")
+    deadline, owner_index, key_index = map(int, match.groups())
+    ahead = deadline - now // 10**6
+    if ahead <= 0:
+        raise _refusal("expired token")
+    if ahead > _LONGEST_S:  # one that was signed for later begins to hold 8 h before its deadline
+        raise _refusal("token deadline is too far ahead")
+    owner, wanted = engine.account(owner_index), engine.account(account_index)
+    if owner is None or key_index not in owner.keys:
+        raise _refusal("api key not found")
+    if owner_index != account_index and (wanted is None or wanted.l1_address != owner.l1_address):
+        raise _refusal("token is of another account")
+
+
+def _refusal(reason: str) -> VenueError:
+    return VenueError(Code.INVALID_AUTH, f"invalid auth: {reason}", 401)

@@ -1,0 +1,249 @@
+"""The frames of the local venue's stream: compact JSON, keys in alphabetical order on top, as the venue writes them.
+
+Nearly every frame therefore begins with ``channel`` and ends with ``type``; clients that route by that may, and need not, rely
+on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from qubx_lighter.constants import CODE_OK
+from qubx_lighter.sim import rows
+from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.model import MarketSpec, Order, Trade
+from qubx_lighter.sim.rows import Row
+
+Touch = tuple[int, int, int, int]
+"""Best bid in ticks, its lots, best ask in ticks, its lots; zeros for an empty side."""
+
+RequestId = str | int | None
+
+PING: Final = '{"type":"ping"}'
+PONG: Final = '{"type":"pong"}'
+SHUTDOWN: Final = '{"close_in_ms":0,"type":"shutdown"}'
+
+_DAY_US: Final = 24 * 3600 * 10**6
+_PERIODS: Final = {"daily": _DAY_US, "weekly": 7 * _DAY_US, "monthly": 30 * _DAY_US, "total": 1 << 62}
+
+
+def encode(frame: Row) -> str:
+    """Write a frame as it is, keys in the order given."""
+    return msgspec.json.encode(frame).decode()
+
+
+# --- control ---------------------------------------------------------------------------------------------------------
+
+
+def connected(session_id: str) -> str:
+    """Welcome a client."""
+    return encode({"session_id": session_id, "type": "connected"})
+
+
+def unsubscribed(channel: str) -> str:
+    """Acknowledge an unsubscribe."""
+    return encode({"channel": channel, "type": "unsubscribed"})
+
+
+def error(code: int, message: str) -> str:
+    """Refuse a message; as at the venue, without type, channel or id."""
+    return encode({"error": {"code": code, "message": message}})
+
+
+def sent(request_id: RequestId, tx_hash: str, execution_ms: int) -> str:
+    """Say that a transaction is queued."""
+    return encode(
+        {
+            "code": CODE_OK,
+            "id": request_id,
+            "predicted_execution_time_ms": execution_ms,
+            "tx_hash": tx_hash,
+            "type": "jsonapi/sendtx",
+        }
+    )
+
+
+def refused(request_id: RequestId, code: int, message: str) -> str:
+    """Refuse a transaction."""
+    return encode({"id": request_id, "error": {"code": code, "message": message}})
+
+
+# --- markets ---------------------------------------------------------------------------------------------------------
+
+
+def book(
+    kind: str,
+    spec: MarketSpec,
+    asks: Iterable[tuple[int, int]],
+    bids: Iterable[tuple[int, int]],
+    *,
+    begin_nonce: int,
+    nonce: int,
+    changed_at: int,
+    now: int,
+) -> str:
+    """Write a snapshot (``subscribed``, ``begin_nonce`` 0) or a delta (``update``) of (ticks, lots); times in µs."""
+    payload = {
+        "code": 0,
+        "asks": [rows.level_row(spec, price, lots) for price, lots in asks],
+        "bids": [rows.level_row(spec, price, lots) for price, lots in bids],
+        "offset": nonce,
+        "nonce": nonce,
+        "last_updated_at": changed_at,
+        "begin_nonce": begin_nonce,
+    }
+    return encode(
+        {
+            "channel": f"order_book:{spec.market_id}",
+            "last_updated_at": changed_at,
+            "offset": nonce,
+            "order_book": payload,
+            "timestamp": now // 1000,
+            "type": f"{kind}/order_book",
+        }
+    )
+
+
+def ticker(kind: str, spec: MarketSpec, touch: Touch, *, nonce: int, changed_at: int, now: int) -> str:
+    """Write the best prices; times in µs."""
+    bid, bid_lots, ask, ask_lots = touch
+    payload = {
+        "s": spec.symbol,
+        "a": _touch_row(spec, ask, ask_lots),
+        "b": _touch_row(spec, bid, bid_lots),
+        "last_updated_at": changed_at,
+    }
+    return encode(
+        {
+            "channel": f"ticker:{spec.market_id}",
+            "last_updated_at": changed_at,
+            "nonce": nonce,
+            "ticker": payload,
+            "timestamp": now // 1000,
+            "type": f"{kind}/ticker",
+        }
+    )
+
+
+def _touch_row(spec: MarketSpec, ticks: int, lots: int) -> Row:
+    return rows.level_row(spec, ticks, lots) if lots else {"price": "", "size": ""}
+
+
+def trades(kind: str, spec: MarketSpec, newest_first: Sequence[Trade], nonce: int) -> str:
+    """Write trades; nobody is liquidated here."""
+    return encode(
+        {
+            "channel": f"trade:{spec.market_id}",
+            "liquidation_trades": None,
+            "nonce": nonce,
+            "trades": [rows.trade_row(spec, trade) for trade in newest_first],
+            "type": f"{kind}/trade",
+        }
+    )
+
+
+# --- accounts --------------------------------------------------------------------------------------------------------
+
+
+def account_orders(kind: str, engine: Engine, account_index: int, orders: Iterable[Order]) -> str:
+    """Write orders by market."""
+    by_market: dict[str, list[Row]] = {}
+    for order in orders:
+        row = rows.order_row(engine.markets[order.market_id], order)
+        by_market.setdefault(str(order.market_id), []).append(row)
+    return encode(
+        {
+            "channel": f"account_all_orders:{account_index}",
+            "orders": by_market,
+            "type": f"{kind}/account_all_orders",
+        }
+    )
+
+
+def account_trades(kind: str, account_index: int, by_market: Mapping[str, list[Row]], volumes: Row) -> str:
+    """Write trades by market; a snapshot carries the volumes too."""
+    frame = {"channel": f"account_all_trades:{account_index}", "trades": by_market, "type": f"{kind}/account_all_trades"}
+    return encode(dict(sorted((frame | volumes).items())))
+
+
+def account_positions(kind: str, account_index: int, positions: Mapping[str, Row]) -> str:
+    """Write positions by market."""
+    return encode(
+        {
+            "channel": f"account_all_positions:{account_index}",
+            "last_funding_discount": None,
+            "last_funding_round": None,
+            "positions": positions,
+            "shares": [],
+            "type": f"{kind}/account_all_positions",
+        }
+    )
+
+
+def account_all(
+    kind: str,
+    account: Account,
+    *,
+    positions: Mapping[str, Row] | None = None,
+    by_market: Mapping[str, list[Row]] | None = None,
+    volumes: Row | None = None,
+) -> str:
+    """Write what changed of an account, all of it in a snapshot; orders are not part of this channel."""
+    frame = {
+        "account": account.account_index,
+        "assets": {},
+        "channel": f"account_all:{account.account_index}",
+        "funding_histories": {},
+        "positions": positions or {},
+        "shares": [],
+        "trades": by_market or {},
+        "type": f"{kind}/account_all",
+    }
+    if kind == "subscribed":
+        asset = rows.asset_row(account)
+        frame["assets"] = {str(asset["asset_id"]): asset}
+    return encode(dict(sorted((frame | (volumes or {})).items())))
+
+
+def user_stats(kind: str, account_index: int, stats: Row, now: int) -> str:
+    """Write an account's figures; ``now`` in µs."""
+    return encode(
+        {
+            "channel": f"user_stats:{account_index}",
+            "stats": stats,
+            "timestamp": now // 1000,
+            "type": f"{kind}/user_stats",
+        }
+    )
+
+
+def account_tx(account_index: int, txs: list[Row] | None) -> str:
+    """Write executed transactions; the snapshot has none."""
+    channel = f"account_tx:{account_index}"
+    if txs is None:
+        return encode({"channel": channel, "type": "subscribed/account_tx"})
+    return encode({"channel": channel, "txs": txs, "type": "update/account_tx"})
+
+
+def trade_rows_by_market(engine: Engine, newest_first: Iterable[Trade]) -> dict[str, list[Row]]:
+    """Write trades, each market's apart."""
+    by_market: dict[str, list[Row]] = {}
+    for trade in newest_first:
+        row = rows.trade_row(engine.markets[trade.market_id], trade)
+        by_market.setdefault(str(trade.market_id), []).append(row)
+    return by_market
+
+
+def volumes(engine: Engine, account_index: int) -> Row:
+    """Count an account's trades and their notional over the venue's four periods, as far as they are remembered."""
+    result: Row = {}
+    for name, period in _PERIODS.items():
+        since = engine.now - period
+        counted = [trade.quote_micro for trade in engine.trades(account_index=account_index) if trade.time >= since]
+        result[f"{name}_trades_count"] = len(counted)
+        result[f"{name}_volume"] = sum(counted) / 10**6
+    return result

@@ -1,0 +1,58 @@
+"""The markets that the local venue knows by name, with the ids and decimals that they have on Lighter's mainnet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from qubx_lighter.errors import ConfigurationError
+from qubx_lighter.sim.model import MarketSpec
+
+KNOWN: Final[dict[str, MarketSpec]] = {
+    spec.symbol: spec
+    for spec in (
+        MarketSpec(0, "ETH", 2, 4, min_base_lots=50, initial_price_ticks=300_000),
+        MarketSpec(1, "BTC", 1, 5, min_base_lots=20, initial_price_ticks=1_000_000),
+        MarketSpec(
+            2,
+            "SOL",
+            3,
+            3,
+            min_base_lots=50,
+            initial_price_ticks=150_000,
+            min_initial_margin_fraction=400,
+            maintenance_margin_fraction=240,
+            closeout_margin_fraction=160,
+        ),
+        MarketSpec(
+            24,
+            "HYPE",
+            4,
+            2,
+            min_base_lots=50,
+            initial_price_ticks=400_000,
+            default_initial_margin_fraction=1000,
+            min_initial_margin_fraction=500,
+            maintenance_margin_fraction=300,
+            closeout_margin_fraction=200,
+        ),
+    )
+}
+
+
+def choose(names: Iterable[str]) -> list[MarketSpec]:
+    """Give the markets of these names, all where there is none.
+
+    Raises:
+        ConfigurationError: a name that the venue does not know; the message lists those it does.
+    """
+    wanted = list(names) or list(KNOWN)
+    unknown = [name for name in wanted if name not in KNOWN]
+    if unknown:
+        raise ConfigurationError(f"no such market: {', '.join(unknown)}; the local venue has {', '.join(KNOWN)}")
+    return [KNOWN[name] for name in dict.fromkeys(wanted)]
+
+
+def known_id(market_id: int) -> MarketSpec | None:
+    """Find a market by its id."""
+    return next((spec for spec in KNOWN.values() if spec.market_id == market_id), None)

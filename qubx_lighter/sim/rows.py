@@ -1,0 +1,420 @@
+"""The engine's rows as the venue writes them: exact decimal strings, and every field that today's wire has.
+
+Fields about what this venue does not have (funding, pools, integrators, triggers, isolated margin) hold what the venue sends for
+accounts and orders without any.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from qubx_lighter.constants import CODE_OK, OrderType, TimeInForce
+from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.model import MarketSpec, Order, Position, Trade, TxRecord
+
+Row = dict[str, Any]
+
+COLLATERAL: Final = "USDC"
+_COLLATERAL_ASSET_ID: Final = 3  # USDC on the main deployment
+_MICRO_DECIMALS: Final = 6
+_MICRO: Final = 10**_MICRO_DECIMALS
+_ORDER_TYPES: Final = {OrderType.LIMIT: "limit", OrderType.MARKET: "market"}
+_TIMES_IN_FORCE: Final = {
+    TimeInForce.IOC: "immediate-or-cancel",
+    TimeInForce.GTT: "good-till-time",
+    TimeInForce.POST_ONLY: "post-only",
+}
+_TX_FAILED: Final = 0
+_TX_EXECUTED: Final = 2
+
+
+def decimal_text(value: int, decimals: int) -> str:
+    """Write ``value`` / 10 ** ``decimals`` with exactly that many decimals."""
+    digits = str(abs(value)).rjust(decimals + 1, "0")
+    whole = digits[:-decimals] + "." + digits[-decimals:] if decimals else digits
+    return "-" + whole if value < 0 else whole
+
+
+def price_text(spec: MarketSpec, ticks: int) -> str:
+    """Write a price."""
+    return decimal_text(ticks, spec.price_decimals)
+
+
+def size_text(spec: MarketSpec, lots: int) -> str:
+    """Write a size."""
+    return decimal_text(lots, spec.size_decimals)
+
+
+def micro_text(micro: int) -> str:
+    """Write an amount of collateral."""
+    return decimal_text(micro, _MICRO_DECIMALS)
+
+
+def percent_text(ppm: int) -> str:
+    """Write a fee rate in percent: 20 ppm is ``0.0020``."""
+    return decimal_text(ppm, 4)
+
+
+def level_row(spec: MarketSpec, price_ticks: int, lots: int) -> Row:
+    """Write one level of a book."""
+    return {"price": price_text(spec, price_ticks), "size": size_text(spec, lots)}
+
+
+def order_row(spec: MarketSpec, order: Order) -> Row:
+    """Write an order; its times are in seconds, but for ``transaction_time`` in µs and the expiry in ms."""
+    return {
+        "order_index": order.order_index,
+        "client_order_index": order.client_order_index,
+        "order_id": str(order.order_index),
+        "client_order_id": str(order.client_order_index),
+        "market_index": order.market_id,
+        "owner_account_index": order.account_index,
+        "initial_base_amount": size_text(spec, order.initial_lots),
+        "price": price_text(spec, order.price_ticks),
+        "nonce": order.nonce,
+        "remaining_base_amount": size_text(spec, order.remaining_lots),
+        "is_ask": order.is_ask,
+        "base_size": order.remaining_lots,
+        "base_price": order.price_ticks,
+        "filled_base_amount": size_text(spec, order.filled_lots),
+        "filled_quote_amount": micro_text(order.filled_quote_micro),
+        "side": "",  # always empty on the live venue
+        "type": _ORDER_TYPES[OrderType(order.order_type)],
+        "time_in_force": _TIMES_IN_FORCE[TimeInForce(order.time_in_force)],
+        "reduce_only": order.reduce_only,
+        "trigger_price": price_text(spec, 0),
+        "order_expiry": order.order_expiry_ms,
+        "status": order.status,
+        "trigger_status": "na",
+        "trigger_time": 0,
+        "parent_order_index": 0,
+        "parent_order_id": "0",
+        "to_trigger_order_id_0": "0",
+        "to_trigger_order_id_1": "0",
+        "to_cancel_order_id_0": "0",
+        "block_height": 0,
+        "timestamp": order.updated_at // _MICRO,
+        "created_at": order.created_at // _MICRO,
+        "updated_at": order.updated_at // _MICRO,
+        "transaction_time": order.updated_at,
+        "integrator_fee_collector_index": "0",
+        "integrator_maker_fee": "0",
+        "integrator_taker_fee": "0",
+        "order_flags": 0,
+        "order_version": order.order_version,
+        "market_symbol": spec.symbol,
+        "market_kind": "perps",
+    }
+
+
+def book_order_row(spec: MarketSpec, order: Order) -> Row:
+    """Write a resting order as ``orderBookOrders`` shows it to everybody."""
+    return {
+        "order_index": order.order_index,
+        "order_id": str(order.order_index),
+        "owner_account_index": order.account_index,
+        "initial_base_amount": size_text(spec, order.initial_lots),
+        "remaining_base_amount": size_text(spec, order.remaining_lots),
+        "price": price_text(spec, order.price_ticks),
+        "order_expiry": order.order_expiry_ms,
+        "transaction_time": order.updated_at,
+    }
+
+
+def trade_row(spec: MarketSpec, trade: Trade) -> Row:
+    """Write a trade; as at the venue, fees and flags that are zero or false are left out."""
+    row = {
+        "trade_id": trade.trade_id,
+        "trade_id_str": str(trade.trade_id),
+        "tx_hash": trade.tx_hash,
+        "type": "trade",
+        "market_id": trade.market_id,
+        "size": size_text(spec, trade.lots),
+        "price": price_text(spec, trade.price_ticks),
+        "usd_amount": micro_text(trade.quote_micro),
+        "ask_id": trade.ask_order_index,
+        "ask_id_str": str(trade.ask_order_index),
+        "bid_id": trade.bid_order_index,
+        "bid_id_str": str(trade.bid_order_index),
+        "ask_client_id": trade.ask_client_order_index,
+        "ask_client_id_str": str(trade.ask_client_order_index),
+        "bid_client_id": trade.bid_client_order_index,
+        "bid_client_id_str": str(trade.bid_client_order_index),
+        "ask_account_id": trade.ask_account,
+        "bid_account_id": trade.bid_account,
+        "is_maker_ask": trade.is_maker_ask,
+        "block_height": 0,
+        "timestamp": trade.time // 1000,
+        "taker_fee": trade.taker_fee_ppm,
+        "taker_position_size_before": size_text(spec, trade.taker_position_lots_before),
+        "taker_position_sign_changed": _turns(trade.taker_position_lots_before, trade, is_ask=not trade.is_maker_ask),
+        "maker_fee": trade.maker_fee_ppm,
+        "maker_position_size_before": size_text(spec, trade.maker_position_lots_before),
+        "maker_position_sign_changed": _turns(trade.maker_position_lots_before, trade, is_ask=trade.is_maker_ask),
+        "transaction_time": trade.time,
+        "market_symbol": spec.symbol,
+        "market_kind": "perps",
+    }
+    return {name: value for name, value in row.items() if value or name not in _LEFT_OUT_WHEN_ZERO}
+
+
+_LEFT_OUT_WHEN_ZERO: Final = frozenset(
+    ("taker_fee", "maker_fee", "taker_position_sign_changed", "maker_position_sign_changed")
+)
+
+
+def _turns(before: int, trade: Trade, *, is_ask: bool) -> bool:
+    """Tell whether a side's position changed its sign; one that starts counts, as captured frames show."""
+    after = before + (-trade.lots if is_ask else trade.lots)
+    return after != 0 and (before > 0) != (after > 0)
+
+
+def position_row(engine: Engine, account: Account, position: Position) -> Row:
+    """Write a position; a flat one has size zero and sign 1. The local venue liquidates nobody, so there is no price for it."""
+    spec = engine.markets[position.market_id]
+    lots = abs(position.lots)
+    entry_ticks = 0
+    if lots:
+        scale = 10 ** (spec.price_decimals + spec.size_decimals)
+        entry_ticks = (2 * position.entry_quote_micro * scale // (lots * _MICRO) + 1) // 2
+    return {
+        "market_id": position.market_id,
+        "symbol": spec.symbol,
+        "initial_margin_fraction": decimal_text(position.initial_margin_fraction, 2),
+        "open_order_count": sum(order.market_id == position.market_id for order in account.orders.values()),
+        "pending_order_count": 0,
+        "position_tied_order_count": 0,
+        "sign": -1 if position.lots < 0 else 1,
+        "position": size_text(spec, lots),
+        "avg_entry_price": price_text(spec, entry_ticks),
+        "position_value": micro_text(
+            engine.quote_micro(position.market_id, engine.mark_price_ticks(position.market_id), lots)
+        ),
+        "unrealized_pnl": micro_text(
+            engine.unrealized_micro(account.account_index, position.market_id) if lots else 0
+        ),
+        "realized_pnl": micro_text(position.realized_pnl_micro),
+        "liquidation_price": "",
+        "margin_mode": position.margin_mode,
+        "allocated_margin": micro_text(0),
+        "total_discount": micro_text(0),
+        "margin_set_flag": 0,
+    }
+
+
+def position_rows(engine: Engine, account: Account) -> dict[str, Row]:
+    """Write all positions by market id, flat ones too."""
+    return {str(market_id): position_row(engine, account, row) for market_id, row in account.positions.items()}
+
+
+def stats_row(engine: Engine, account: Account) -> Row:
+    """Write an account's figures; everything here is cross margin, so the parts equal the total."""
+    index = account.account_index
+    value, margin = engine.total_value_micro(index), engine.initial_requirement_micro(index)
+    notional = sum(
+        engine.quote_micro(row.market_id, engine.mark_price_ticks(row.market_id), abs(row.lots))
+        for row in account.positions.values()
+    )
+    figures = {
+        "collateral": micro_text(account.collateral_micro),
+        "portfolio_value": micro_text(value),
+        "leverage": decimal_text(notional * 100 // value if value > 0 else 0, 2),
+        "available_balance": micro_text(value - margin),
+        "margin_usage": decimal_text(margin * 10_000 // value if value > 0 else 0, 2),
+        "buying_power": "0",  # always zero in captures
+    }
+    return figures | {"cross_stats": figures, "total_stats": figures, "account_trading_mode": 0}
+
+
+def account_row(engine: Engine, account: Account) -> Row:
+    """Write an account as ``GET account`` shows it."""
+    index = account.account_index
+    value, margin = engine.total_value_micro(index), engine.initial_requirement_micro(index)
+    return {
+        "code": 0,
+        "account_type": 0,
+        "account_trading_mode": 0,
+        "index": index,
+        "l1_address": account.l1_address,
+        "cancel_all_time": 0,
+        "total_order_count": len(account.orders),
+        "total_isolated_order_count": 0,
+        "pending_order_count": 0,
+        "available_balance": micro_text(value - margin),
+        "status": 1,
+        "collateral": micro_text(account.collateral_micro),
+        "transaction_time": engine.now,
+        "account_index": index,
+        "name": "",
+        "description": "",
+        "can_invite": False,
+        "referral_points_percentage": "",
+        "can_rfq": False,
+        "can_rfq_market_ids": [],
+        "created_at": account.created_at // _MICRO,
+        "metadata": {"color": ""},
+        "agent_enabled": False,
+        "positions": list(position_rows(engine, account).values()),
+        "assets": [asset_row(account)],
+        "total_asset_value": micro_text(value),
+        "cross_asset_value": micro_text(value),
+        "cross_initial_margin_requirement": micro_text(margin),
+        "cross_maintenance_margin_requirement": micro_text(engine.maintenance_requirement_micro(index)),
+        "pool_info": _NO_POOL,
+        "shares": [],
+        "pending_unlocks": [],
+        "approved_integrators": [],
+        "bo_positions": [],
+    }
+
+
+_NO_POOL: Final[Row] = {  # the SDK's model requires it of every account
+    "status": 0,
+    "operator_fee": "0.0000",
+    "min_operator_share_rate": "0.0000",
+    "total_shares": 0,
+    "operator_shares": 0,
+    "annual_percentage_yield": 0,
+    "daily_returns": [],
+    "share_prices": [],
+    "sharpe_ratio": 0,
+    "strategies": [],
+}
+
+
+def asset_row(account: Account) -> Row:
+    """Write the collateral as an asset; an account in classic mode holds it as margin."""
+    return {
+        "symbol": COLLATERAL,
+        "asset_id": _COLLATERAL_ASSET_ID,
+        "balance": micro_text(0),
+        "locked_balance": micro_text(0),
+        "margin_balance": micro_text(account.collateral_micro),
+        "margin_mode": "disabled",
+        "multiplier": "1",
+    }
+
+
+class _Expiry(msgspec.Struct):
+    expired_at: int = msgspec.field(name="ExpiredAt", default=0)
+
+
+def tx_row(record: TxRecord, l1_address: str) -> Row:
+    """Write a transaction; one that the sequencer refused has status 0 and its error in ``event_info``'s ``ae``."""
+    info = msgspec.json.decode(record.tx_info, type=_Expiry)
+    event = msgspec.json.encode({"m": record.market_id, "ae": record.error}).decode()
+    return {
+        "hash": record.tx_hash,
+        "type": record.tx_type,
+        "info": record.tx_info,
+        "event_info": event,
+        "status": _TX_FAILED if record.error else _TX_EXECUTED,
+        "transaction_index": 0,
+        "l1_address": l1_address,
+        "account_index": record.account_index,
+        "nonce": record.nonce,
+        "expire_at": info.expired_at,
+        "block_height": 0,
+        "queued_at": record.executed_at // 1000,
+        "executed_at": record.executed_at // 1000,
+        "sequence_index": 0,
+        "parent_hash": "",
+        "api_key_index": record.api_key_index,
+        "transaction_time": record.executed_at,
+    }
+
+
+# --- markets ---------------------------------------------------------------------------------------------------------
+
+
+def market_row(engine: Engine, spec: MarketSpec) -> Row:
+    """Write a market as ``orderBooks`` lists it."""
+    interest = engine.quote_micro(
+        spec.market_id, engine.mark_price_ticks(spec.market_id), engine.open_interest_lots(spec.market_id)
+    )
+    return _market_rules(spec) | {"open_interest": micro_text(interest)}
+
+
+def _market_rules(spec: MarketSpec) -> Row:
+    return {
+        "symbol": spec.symbol,
+        "market_id": spec.market_id,
+        "market_type": "perp",
+        "base_asset_id": 0,
+        "quote_asset_id": 0,
+        "status": "active",
+        "taker_fee": percent_text(spec.taker_fee_ppm),
+        "is_taker_fee_enabled": True,
+        "maker_fee": percent_text(spec.maker_fee_ppm),
+        "is_maker_fee_enabled": True,
+        "liquidation_fee": "1.0000",
+        "min_base_amount": size_text(spec, spec.min_base_lots),
+        "min_quote_amount": micro_text(spec.min_quote_micro),
+        "order_quote_limit": "281474976.710655",
+        "supported_size_decimals": spec.size_decimals,
+        "supported_price_decimals": spec.price_decimals,
+        "supported_quote_decimals": _MICRO_DECIMALS,
+        "created_at": str(spec.created_at_ms),
+        "multiplier": "1",
+        "start_timestamp": 0,
+        "end_timestamp": 0,
+        "settlement_type": 0,
+        "settlement_price": 0,
+        "settlement_cap": 0,
+        "outcome": 0,
+        "default_price": 0,
+        "operator_account_index": 0,
+        "is_frozen": False,
+    }
+
+
+def market_detail_row(engine: Engine, spec: MarketSpec, day_begins: int) -> Row:
+    """Write a market as ``orderBookDetails`` does; the daily figures count trades since ``day_begins`` (µs), newest 10,000."""
+    trades = [trade for trade in engine.trades(market_id=spec.market_id) if trade.time >= day_begins]
+    prices = [trade.price_ticks for trade in trades]
+    mark = price_text(spec, engine.mark_price_ticks(spec.market_id))
+    first, last = (prices[-1], prices[0]) if prices else (0, 0)
+    return _market_rules(spec) | {
+        "size_decimals": spec.size_decimals,
+        "price_decimals": spec.price_decimals,
+        "quote_multiplier": 1,
+        "default_initial_margin_fraction": spec.default_initial_margin_fraction,
+        "min_initial_margin_fraction": spec.min_initial_margin_fraction,
+        "maintenance_margin_fraction": spec.maintenance_margin_fraction,
+        "closeout_margin_fraction": spec.closeout_margin_fraction,
+        "last_trade_price": float(price_text(spec, engine.last_trade_ticks(spec.market_id))),
+        "daily_trades_count": len(trades),
+        "daily_base_token_volume": float(size_text(spec, sum(trade.lots for trade in trades))),
+        "daily_quote_token_volume": float(micro_text(sum(trade.quote_micro for trade in trades))),
+        "daily_price_low": float(price_text(spec, min(prices, default=0))),
+        "daily_price_high": float(price_text(spec, max(prices, default=0))),
+        "daily_price_change": (last - first) * 100 / first if first else 0.0,
+        "open_interest": float(size_text(spec, engine.open_interest_lots(spec.market_id))),
+        "daily_chart": {},
+        "market_config": {
+            "market_margin_mode": 0,
+            "insurance_fund_account_index": 281474976710655,
+            "liquidation_mode": 0,
+            "force_reduce_only": False,
+            "trading_hours": "",
+            "funding_fee_discounts_enabled": False,
+            "hidden": False,
+            "rfq_enabled": False,
+        },
+        "strategy_index": 0,
+        "funding_clamp_small": "0.0500",
+        "funding_clamp_big": "4.0000",
+        "base_interest_rate": "0.0100",
+        "mark_price": mark,
+        "index_price": mark,
+        "market_flags": 0,
+        "funding_premium_multiplier": 1,
+    }
+
+
+def success(**fields: Any) -> Row:
+    """Write the body of a request that succeeded."""
+    return {"code": CODE_OK, **fields}
