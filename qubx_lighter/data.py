@@ -280,9 +280,10 @@ class LighterDataProvider(IDataProvider):
 
     def _open_stream(self, channel: str, plan: _Plan) -> None:
         """Open a channel, or show what is known of it to the views that join it."""
-        if (stream := self._streams.get(channel)) is not None:
-            if new := stream.view(plan.views):
-                self._on_loop(lambda _: stream.publish_current(new))
+        opened = self._streams.get(channel)
+        if opened is not None:
+            if new := opened.view(plan.views):
+                self._on_loop(lambda _: opened.publish_current(new))
             return
         kind = channel.partition("/")[0]
         handler: MarketHandler = HANDLERS[kind](plan.instrument, plan.market.scale, self._counters)

@@ -327,7 +327,7 @@ def _settings(ctx: BuildContext) -> LighterSettings:
         credentials = ctx.credentials.get_exchange_credentials(ctx.exchange_name)
     except KeyError:
         return LighterSettings.build(ctx.params, None)
-    extra = getattr(credentials, "get_extra_field", lambda _name: None)  # no part of Qubx's protocol, but of its class
-    fields = {name: extra(name) for name in LighterSettings.model_fields}
-    own = {"api_key": credentials.api_key, "secret": credentials.secret, "testnet": getattr(credentials, "testnet", False)}
+    extra = credentials.model_extra or {}
+    fields = {name: extra.get(name) for name in LighterSettings.model_fields}
+    own = {"api_key": credentials.api_key, "secret": credentials.secret, "testnet": credentials.testnet}
     return LighterSettings.build(ctx.params, fields | own)

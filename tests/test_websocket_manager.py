@@ -829,6 +829,21 @@ async def test_a_token_source_with_a_mistake_costs_the_connection_not_the_manage
         assert (2, 1) == (len(venue.sockets), client.ws.stats()["unexpected_errors"])
 
 
+async def test_a_token_minted_for_a_connection_that_ended_meanwhile_goes_nowhere(venue: ParrotVenue) -> None:
+    mint = Mint()
+
+    async def slow() -> str:
+        token = await mint()
+        if mint.minted == 1:
+            client.ws.reconnect()
+        return token
+
+    async with started(venue, token=slow) as client:
+        client.ws.subscribe("orders", client.hear, auth=True)
+        await client.watch.until(lambda: client.ws.subscribed("orders"))
+    assert [(1, "token2")] == [(number, frame["key"]) for number, frame in venue.frames]
+
+
 async def test_a_private_channel_without_a_token_source_is_refused_at_once(venue: ParrotVenue) -> None:
     async with started(venue) as client:
         with pytest.raises(ConfigurationError, match="orders is private"):

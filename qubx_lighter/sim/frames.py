@@ -241,9 +241,9 @@ def trade_rows_by_market(engine: Engine, newest_first: Iterable[Trade]) -> dict[
 def volumes(engine: Engine, account_index: int) -> Row:
     """Count an account's trades and their notional over the venue's four periods, as far as they are remembered."""
     result: Row = {}
+    known = engine.trades(account_index=account_index)
     for name, period in _PERIODS.items():
-        since = engine.now - period
-        counted = [trade.quote_micro for trade in engine.trades(account_index=account_index) if trade.time >= since]
-        result[f"{name}_trades_count"] = len(counted)
+        counted = [trade.quote_micro for trade in known if trade.time >= engine.now - period]
+        result[f"{name}_knowncount"] = len(counted)
         result[f"{name}_volume"] = sum(counted) / 10**6
     return result

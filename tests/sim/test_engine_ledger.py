@@ -179,6 +179,18 @@ def test_last_affordable_lot_fills_and_one_more_does_not() -> None:
         assert status == desk.order(desk.ioc("buy", lots, 300_000)).status
 
 
+@pytest.mark.parametrize(("side", "price"), [("buy", 330_000), ("sell", 270_000)])
+def test_fill_beyond_the_mark_costs_the_difference_at_once(side: str, price: int) -> None:
+    fee = price * 200 // 10**6
+    affordable = FUNDS // (15_000 + 30_000 + fee)  # a lot: 5 % of the mark of 3,000, the distance of 300, the fee
+    for lots, status in [(affordable, "filled"), (affordable + 1, "canceled-margin-not-allowed")]:
+        desk = Desk()
+        desk.place(FEED, "sell", 100, 300_000)
+        desk.place(OTHER_FEED, "buy", 100, 300_000)
+        desk.place(FEED, "sell" if side == "buy" else "buy", lots, price)
+        assert status == desk.order(desk.ioc(side, lots, price)).status
+
+
 # --- a long random run -----------------------------------------------------------------------------------------------
 
 

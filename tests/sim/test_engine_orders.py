@@ -311,6 +311,14 @@ def test_reducing_needs_no_margin(desk: Desk) -> None:
     assert ("filled", 0) == (desk.order(desk.market("sell", 60_000, 299_000)).status, desk.lots())
 
 
+def test_turning_a_position_around_needs_margin(desk: Desk) -> None:
+    long_position(desk, 60_000)
+    desk.account().collateral_micro -= FUNDS
+    desk.place(FEED, "buy", 120_000, 300_000)
+    order = desk.order(desk.market("sell", 120_000, 300_000))
+    assert ("canceled-margin-not-allowed", 60_000) == (order.status, desk.lots())
+
+
 def test_orders_of_both_sides_and_all_markets_share_the_margin(desk: Desk) -> None:
     assert desk.create("buy", 40_000, 300_000).ok  # 600 of 1,000
     assert desk.create("sell", 40_000, 310_000).ok  # only one side can fill first

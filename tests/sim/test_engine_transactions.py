@@ -305,6 +305,14 @@ def test_leverage_that_a_position_cannot_bear_fails_at_the_sequencer(desk: Desk)
     assert 1000 == desk.account().positions[0].initial_margin_fraction
 
 
+def test_leverage_may_rise_even_where_margin_lacks(desk: Desk) -> None:
+    desk.place(FEED, "sell", 30_000, 300_000)
+    desk.create("buy", 30_000, 300_000)
+    desk.account().collateral_micro = 0
+    desk.leverage(400)
+    assert 400 == desk.account().positions[0].initial_margin_fraction
+
+
 # --- administration --------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,355 @@
+"""The channels that the engine feeds: who listens, what a newcomer gets, what an event becomes.
+
+Books are batched: levels that change within a batch are sent once, with their last absolute size. Each market's frames form a
+chain, ``begin_nonce`` being the ``nonce`` of the frame before, whoever listens. A newcomer's snapshot stands at the end of
+that chain, which is why it ends the running batch. All else is sent at once, per command and account in the order of a
+captured round trip: orders, trades, figures, positions, transactions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from qubx_lighter.constants import NIL_MARKET_INDEX, Code
+from qubx_lighter.errors import VenueError
+from qubx_lighter.sim import frames, rows
+from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.frames import Touch
+from qubx_lighter.sim.model import (
+    BookChanged,
+    Event,
+    MarketSpec,
+    Order,
+    OrderChanged,
+    PositionChanged,
+    Trade,
+    Traded,
+    TransactionDone,
+    TxRecord,
+)
+
+_SNAPSHOT_TRADES: Final = 50
+_SNAPSHOT_ACCOUNT_TRADES: Final = 100
+
+MARKET_KINDS: Final = frozenset(("order_book", "ticker", "trade"))
+PUBLIC_ACCOUNT_KINDS: Final = frozenset(("account_all", "account_all_trades", "account_all_positions", "user_stats"))
+PRIVATE_KINDS: Final = frozenset(("account_all_orders", "account_tx"))
+
+
+class Subscriber(Protocol):
+    """Whoever takes frames."""
+
+    def send(self, text: str) -> None:
+        """Take a frame, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel of a market or an account; ``key`` is how frames label it (``order_book:0``)."""
+
+    kind: str
+    number: int
+
+    @property
+    def key(self) -> str:
+        """The label."""
+        return f"{self.kind}:{self.number}"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it takes an auth token of the account."""
+        return self.kind in PRIVATE_KINDS
+
+    @property
+    def is_market(self) -> bool:
+        """Whether ``number`` is a market."""
+        return self.kind in MARKET_KINDS
+
+
+@dataclass(slots=True)
+class _MarketFeed:
+    """What was sent of a market's book, and what has changed since."""
+
+    nonce: int
+    changed_at: int
+    levels: dict[tuple[bool, int], int] = field(default_factory=dict)  # (is ask, ticks) -> lots
+    next_nonce: int = 0
+    next_changed_at: int = 0
+    touch: Touch = (0, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class _AccountNews:
+    """What one command did to one account."""
+
+    orders: dict[int, Order] = field(default_factory=dict)  # the last state of each
+    trades: list[Trade] = field(default_factory=list)
+    markets: dict[int, None] = field(default_factory=dict)
+    transactions: list[TxRecord] = field(default_factory=list)
+
+
+class Channels:
+    """Subscriptions to the engine's channels.
+
+    Args:
+        engine: the venue.
+        now: the wall clock, µs, for the frames' own times.
+    """
+
+    def __init__(self, engine: Engine, now: Callable[[], int]) -> None:
+        self._engine = engine
+        self._now = now
+        self._subscribers: dict[str, dict[Subscriber, None]] = {}
+        self._watched: Counter[int] = Counter()  # accounts, by their subscriptions
+        self._feeds: dict[int, _MarketFeed] = {}
+        self._stats: dict[int, rows.Row] = {}  # the figures sent last
+
+    # --- subscriptions -----------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Channel:
+        """Read a channel's name, in either spelling.
+
+        Raises:
+            VenueError: 30005 for a channel, market or account that there is not.
+        """
+        kind, _, number = name.replace(":", "/").partition("/")
+        if number.isdecimal() and number.isascii():
+            channel = Channel(kind, int(number))
+            if channel.is_market and channel.number in self._engine.markets:
+                return channel
+            of_account = kind in PUBLIC_ACCOUNT_KINDS or kind in PRIVATE_KINDS
+            if of_account and self._engine.account(channel.number) is not None:
+                return channel
+        raise VenueError(Code.INVALID_CHANNEL, f"Invalid Channel: {name}")
+
+    def subscribe(self, channel: Channel, subscriber: Subscriber) -> None:
+        """Send the snapshot, and from now on what changes."""
+        if channel.kind == "order_book":
+            self._flush_book(channel.number)
+        subscriber.send(self._snapshot(channel))
+        self._subscribers.setdefault(channel.key, {})[subscriber] = None
+        if not channel.is_market:
+            self._watched[channel.number] += 1
+
+    def unsubscribe(self, channel: Channel, subscriber: Subscriber) -> None:
+        """Send no more."""
+        listeners = self._subscribers.get(channel.key, {})
+        if subscriber not in listeners:
+            return
+        del listeners[subscriber]
+        if not listeners:
+            del self._subscribers[channel.key]
+        if not channel.is_market:
+            self._watched[channel.number] -= 1
+
+    def _send(self, key: str, write: Callable[[], str]) -> None:
+        """Write a frame once, if anybody listens, and send it to all who do."""
+        listeners = self._subscribers.get(key)
+        if listeners:
+            text = write()
+            for subscriber in listeners:
+                subscriber.send(text)
+
+    def _listened(self, kind: str, number: int) -> bool:
+        return f"{kind}:{number}" in self._subscribers
+
+    # --- snapshots ---------------------------------------------------------------------------------------------------
+
+    def _snapshot(self, channel: Channel) -> str:
+        engine, number = self._engine, channel.number
+        if channel.is_market:
+            return self._market_snapshot(channel.kind, engine.markets[number])
+        account = engine.account(number)
+        assert account is not None, "find() has seen it"
+        match channel.kind:
+            case "account_all_orders":
+                return frames.account_orders("subscribed", engine, number, engine.active_orders(number))
+            case "account_all_trades":
+                recent = engine.trades(account_index=number)[:_SNAPSHOT_ACCOUNT_TRADES]
+                by_market = frames.trade_rows_by_market(engine, recent)
+                return frames.account_trades("subscribed", number, by_market, frames.volumes(engine, number))
+            case "account_all_positions":
+                return frames.account_positions("subscribed", number, rows.position_rows(engine, account))
+            case "account_tx":
+                return frames.account_tx(number, None)
+            case "user_stats":
+                self._stats[number] = rows.stats_row(engine, account)
+                return frames.user_stats("subscribed", number, self._stats[number], self._now())
+        positions, volumes = rows.position_rows(engine, account), frames.volumes(engine, number)
+        return frames.account_all("subscribed", account, positions=positions, volumes=volumes)
+
+    def _market_snapshot(self, kind: str, spec: MarketSpec) -> str:
+        engine, feed = self._engine, self._feed(spec.market_id)
+        if kind == "trade":
+            recent = engine.trades(market_id=spec.market_id)[:_SNAPSHOT_TRADES]
+            return frames.trades("subscribed", spec, recent, engine.book_nonce)
+        if kind == "ticker":
+            nonce = feed.next_nonce if feed.levels else feed.nonce
+            changed_at = feed.next_changed_at if feed.levels else feed.changed_at
+            touch = self._touch(spec.market_id)
+            return frames.ticker("subscribed", spec, touch, nonce=nonce, changed_at=changed_at, now=self._now())
+        book = engine.book(spec.market_id)
+        return frames.book(
+            "subscribed",
+            spec,
+            book.levels(True),
+            book.levels(False),
+            begin_nonce=0,
+            nonce=feed.nonce,
+            changed_at=feed.changed_at,
+            now=self._now(),
+        )
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def publish(self, events: Iterable[Event]) -> None:
+        """Send what a command did; levels wait for the end of their batch."""
+        touched: dict[int, BookChanged] = {}
+        trades: dict[int, list[Trade]] = {}
+        news: dict[int, _AccountNews] = {}
+        for event in events:
+            match event:
+                case BookChanged():
+                    self._collect_level(event)
+                    touched[event.market_id] = event
+                case Traded(trade):
+                    trades.setdefault(trade.market_id, []).append(trade)
+                    for account_index in {trade.ask_account, trade.bid_account}:
+                        self._news(news, account_index).trades.append(trade)
+                case OrderChanged(order):
+                    orders = self._news(news, order.account_index).orders
+                    orders.pop(order.order_index, None)
+                    orders[order.order_index] = order
+                case PositionChanged(account_index, market_id):
+                    self._news(news, account_index).markets[market_id] = None
+                case TransactionDone(record):
+                    self._news(news, record.account_index).transactions.append(record)
+        for last in touched.values():
+            self._send_ticker(last)
+        for market_id, newest_last in trades.items():
+            self._send_trades(market_id, newest_last[::-1])
+        for account_index, changes in news.items():
+            if self._watched[account_index]:
+                self._send_account(account_index, changes)
+
+    @staticmethod
+    def _news(news: dict[int, _AccountNews], account_index: int) -> _AccountNews:
+        found = news.get(account_index)
+        if found is None:
+            found = news[account_index] = _AccountNews()
+        return found
+
+    def _send_ticker(self, last: BookChanged) -> None:
+        feed, spec = self._feed(last.market_id), self._engine.markets[last.market_id]
+        touch = self._touch(last.market_id)
+        if touch == feed.touch:
+            return
+        feed.touch = touch
+        self._send(
+            f"ticker:{last.market_id}",
+            lambda: frames.ticker(
+                "update", spec, touch, nonce=last.nonce, changed_at=last.time, now=self._now()
+            ),
+        )
+
+    def _send_trades(self, market_id: int, newest_first: list[Trade]) -> None:
+        spec, nonce = self._engine.markets[market_id], self._engine.book_nonce
+        self._send(f"trade:{market_id}", lambda: frames.trades("update", spec, newest_first, nonce))
+
+    def _send_account(self, index: int, changes: _AccountNews) -> None:
+        engine = self._engine
+        account = engine.account(index)
+        assert account is not None, "the engine named it"
+        if changes.orders:
+            changed = changes.orders.values()
+            self._send(f"account_all_orders:{index}", lambda: frames.account_orders("update", engine, index, changed))
+        if changes.trades and (self._listened("account_all", index) or self._listened("account_all_trades", index)):
+            by_market = frames.trade_rows_by_market(engine, reversed(changes.trades))
+            self._send(f"account_all:{index}", lambda: frames.account_all("update", account, by_market=by_market))
+            self._send(
+                f"account_all_trades:{index}", lambda: frames.account_trades("update", index, by_market, {})
+            )
+        if changes.markets:
+            self._send_stats(index)
+            positions = {
+                str(market_id): rows.position_row(engine, account, account.positions[market_id])
+                for market_id in changes.markets
+                if market_id != NIL_MARKET_INDEX and market_id in account.positions
+            }
+            if positions:
+                self._send(f"account_all:{index}", lambda: frames.account_all("update", account, positions=positions))
+                self._send(
+                    f"account_all_positions:{index}", lambda: frames.account_positions("update", index, positions)
+                )
+        if changes.transactions:
+            records = [rows.tx_row(record, account.l1_address) for record in changes.transactions]
+            self._send(f"account_tx:{index}", lambda: frames.account_tx(index, records))
+
+    def _send_stats(self, index: int) -> None:
+        account = self._engine.account(index)
+        if account is None or not self._listened("user_stats", index):
+            return
+        stats = rows.stats_row(self._engine, account)
+        if stats != self._stats.get(index):
+            self._stats[index] = stats
+            self._send(f"user_stats:{index}", lambda: frames.user_stats("update", index, stats, self._now()))
+
+    def refresh_stats(self) -> None:
+        """Send the figures that have changed with the mark prices alone."""
+        for key in list(self._subscribers):
+            kind, _, number = key.partition(":")
+            if kind == "user_stats":
+                self._send_stats(int(number))
+
+    # --- books -------------------------------------------------------------------------------------------------------
+
+    def _feed(self, market_id: int) -> _MarketFeed:
+        feed = self._feeds.get(market_id)
+        if feed is None:
+            feed = self._feeds[market_id] = _MarketFeed(self._engine.book_nonce, self._engine.now)
+        return feed
+
+    def _touch(self, market_id: int) -> Touch:
+        book = self._engine.book(market_id)
+        bid, bid_lots = next(book.levels(False), (0, 0))
+        ask, ask_lots = next(book.levels(True), (0, 0))
+        return bid, bid_lots, ask, ask_lots
+
+    def _collect_level(self, event: BookChanged) -> None:
+        feed = self._feeds.get(event.market_id)
+        if feed is None:  # nobody has seen this market before: the chain begins just before this change
+            feed = self._feeds[event.market_id] = _MarketFeed(event.nonce - 1, event.time)
+        feed.levels[event.is_ask, event.price_ticks] = event.lots
+        feed.next_nonce, feed.next_changed_at = event.nonce, event.time
+
+    def flush_books(self) -> None:
+        """End the running batch: send the levels that changed in it."""
+        for market_id, feed in self._feeds.items():
+            if feed.levels:
+                self._flush_book(market_id)
+
+    def _flush_book(self, market_id: int) -> None:
+        feed, spec = self._feed(market_id), self._engine.markets[market_id]
+        if not feed.levels:
+            return
+        changed = sorted(feed.levels.items())
+        asks = [(price, lots) for (is_ask, price), lots in changed if is_ask]
+        bids = [(price, lots) for (is_ask, price), lots in reversed(changed) if not is_ask]
+        begin_nonce, feed.nonce, feed.changed_at = feed.nonce, feed.next_nonce, feed.next_changed_at
+        feed.levels.clear()
+        self._send(
+            f"order_book:{market_id}",
+            lambda: frames.book(
+                "update",
+                spec,
+                asks,
+                bids,
+                begin_nonce=begin_nonce,
+                nonce=feed.nonce,
+                changed_at=feed.changed_at,
+                now=self._now(),
+            ),
+        )

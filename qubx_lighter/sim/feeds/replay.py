@@ -1,0 +1,186 @@
+"""Captured frames, played again: unchanged, in order, at the pace at which they were captured or any other.
+
+Every subscription is its own playback from the first frame, so that nobody misses anything and a client that subscribes anew
+(after a gap, or a reconnect) gets the capture's snapshot and all that followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from qubx_lighter.errors import ConfigurationError, WireError
+from qubx_lighter.protocol import wire
+from qubx_lighter.sim import frames, listing
+from qubx_lighter.sim.model import MarketSpec
+
+
+@dataclass(slots=True)
+class Recording:
+    """The frames of one channel, at least one.
+
+    Attributes:
+        channel: its label, ``order_book:0``.
+        texts: the frames, as they were captured.
+        times: when each was sent, ms; a frame that does not say counts as sent with the one before.
+    """
+
+    channel: str
+    texts: list[str] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+
+    async def play(
+        self,
+        send: Callable[[str], Awaitable[None]],
+        speed: float,
+        *,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Send all frames, each when the one before is taken.
+
+        Args:
+            send: takes a frame, and returns when there is room for another.
+            speed: 1 as captured, 10 ten times as fast; 0 without any pause.
+            clock: seconds of any origin; the running loop's if left out.
+            sleep: pauses for seconds.
+        """
+        read_clock = clock or asyncio.get_running_loop().time
+        if not wire.route(self.texts[0].encode()).type.startswith("subscribed/"):  # the capture began in the middle
+            kind = self.channel.partition(":")[0]
+            await send(frames.encode({"channel": self.channel, "type": f"subscribed/{kind}"}))
+        began = read_clock()
+        for text, time in zip(self.texts, self.times, strict=True):
+            if speed > 0:
+                pause = began + (time - self.times[0]) / 1000 / speed - read_clock()
+                if pause > 0:
+                    await sleep(pause)
+            await send(text)
+
+
+def read(paths: Iterable[Path]) -> dict[str, Recording]:
+    """Read files of captured frames (JSONL, gzipped where the name ends in ``.gz``), and sort them by channel.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or a line is no frame of a channel; the message names file and line.
+    """
+    recordings: dict[str, Recording] = {}
+    for path in paths:
+        for number, line in _lines(path):
+            try:
+                channel = wire.route(line).channel
+                if not channel:
+                    raise WireError("no channel")
+                time = _time_ms(line)
+                text = line.decode()
+            except (WireError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"{path}, line {number}: not a frame of a channel: {error}") from error
+            recording = recordings.setdefault(channel, Recording(channel))
+            recording.texts.append(text)
+            recording.times.append(max(time, recording.times[-1] if recording.times else 0))
+    for recording in recordings.values():
+        _date_undated(recording)
+    return recordings
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.strip()
+                if text:
+                    yield number, text
+    except (OSError, EOFError) as error:
+        raise ConfigurationError(f"cannot read {path}: {error}") from error
+
+
+class _Dated(msgspec.Struct):
+    timestamp: int = 0  # ms
+    trades: Any = None
+    liquidation_trades: Any = None
+
+
+_dated: Final = msgspec.json.Decoder(_Dated)
+
+
+def _time_ms(line: bytes) -> int:
+    """Tell when a frame was sent: it says so, or its newest trade does; else 0."""
+    frame = _dated.decode(line)
+    if frame.timestamp:
+        return frame.timestamp
+    lists = (rows for rows in (frame.trades, frame.liquidation_trades) if isinstance(rows, list))
+    return max((int(row.get("timestamp", 0)) for rows in lists for row in rows), default=0)
+
+
+def _date_undated(recording: Recording) -> None:
+    """Let frames before the first dated one count as sent with it."""
+    first = next((time for time in recording.times if time), 0)
+    recording.times = [time or first for time in recording.times]
+
+
+# --- markets ---------------------------------------------------------------------------------------------------------
+
+
+def market_specs(recordings: Iterable[Recording]) -> list[MarketSpec]:
+    """Give the rules of the markets that the recordings are of: known ones by id, with the decimals that the frames have."""
+    seen: dict[int, _Seen] = {}
+    for recording in recordings:
+        kind, _, number = recording.channel.partition(":")
+        if kind in ("order_book", "trade", "ticker") and number.isdecimal():
+            market = seen.setdefault(int(number), _Seen())
+            for text in recording.texts:
+                if market.note(msgspec.json.decode(text)):
+                    break
+    return [market.spec(market_id) for market_id, market in sorted(seen.items())]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What frames tell of a market's rules."""
+
+    price: str = ""
+    size: str = ""
+    symbol: str = ""
+
+    def note(self, frame: dict[str, Any]) -> bool:
+        """Look at a frame; tell whether that was enough."""
+        for row in _quoted(frame):
+            if row.get("price") and row.get("size"):
+                self.price, self.size = row["price"], row["size"]
+                self.symbol = str(row.get("market_symbol", "")) or self.symbol
+                return True
+        return False
+
+    def spec(self, market_id: int) -> MarketSpec:
+        """Give the rules."""
+        known = listing.known_id(market_id)
+        base = known or MarketSpec(market_id, self.symbol or f"MARKET{market_id}", 0, 0, min_base_lots=1)
+        if not self.price:
+            return base
+        price_decimals, size_decimals = (_decimals(text) for text in (self.price, self.size))
+        same = (base.price_decimals, base.size_decimals) == (price_decimals, size_decimals)
+        return msgspec.structs.replace(
+            base,
+            price_decimals=price_decimals,
+            size_decimals=size_decimals,
+            min_base_lots=base.min_base_lots if same else 1,
+            initial_price_ticks=int(self.price.replace(".", "")),
+        )
+
+
+def _quoted(frame: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Go through everything in a frame that has a price and a size."""
+    book, ticker = frame.get("order_book") or {}, frame.get("ticker") or {}
+    for rows in (frame.get("trades"), frame.get("liquidation_trades"), book.get("bids"), book.get("asks")):
+        yield from rows or []
+    yield from (ticker[side] for side in ("a", "b") if side in ticker)
+
+
+def _decimals(text: str) -> int:
+    return len(text.partition(".")[2])

@@ -1,0 +1,339 @@
+"""The local venue's REST interface: the endpoints under ``/api/v1`` that the connector and the SDK's basics use.
+
+A success has ``code`` 200 in its body; a refusal is ``{"code", "message"}`` with HTTP 400, or 401 where the token is at fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, Protocol
+
+import msgspec
+from aiohttp import web
+
+from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, Code
+from qubx_lighter.errors import VenueError
+from qubx_lighter.sim import rows
+from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.model import MarketSpec, Order, Result, Trade
+from qubx_lighter.sim.rows import Row, success
+
+_PAGE: Final = 100
+_BOOK_ORDERS: Final = 250
+_INT64: Final = 2**63 - 1
+_ALL_KEYS: Final = 255
+_DAY_US: Final = 24 * 3600 * 10**6
+_UNAUTHORIZED: Final = 401
+_NO_QUOTA: Final = msgspec.json.encode({"ratelimit": "didn't use volume quota"}).decode()
+_LARGEST_QUOTA: Final = 5_000_000  # what the volume quota program ends at; here nothing uses it up
+_SORTS: Final = ("block_height", "timestamp", "trade_id")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Venue(Protocol):
+    """What the endpoints need of the server."""
+
+    engine: Engine
+    chain_id: int
+
+    def now(self) -> int:
+        """Give the wall clock, µs."""
+
+    def check_token(self, token: str | None, account_index: int) -> None:
+        """Insist on a token that may read an account, or raise ``VenueError`` 20013."""
+
+    def submit(self, tx_type: int, tx_info: str) -> tuple[str, Result]:
+        """Execute a transaction; give its hash and the answer."""
+
+    def publish(self) -> None:
+        """Send what commands have done since."""
+
+    def execution_ms(self) -> int:
+        """Give the time at which a transaction that comes now is executed."""
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn refusals and unknown paths into the venue's error bodies."""
+    try:
+        return await handler(request)
+    except VenueError as error:
+        return _json({"code": int(error.code), "message": error.message}, status=error.status or 400)
+    except web.HTTPException as error:
+        return _json({"code": int(Code.NOT_FOUND), "message": error.reason}, status=error.status)
+
+
+def _json(body: Row, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json", status=status)
+
+
+class Parameters:
+    """The parameters of a request, read with the venue's refusal for what is missing or wrong."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Read a text."""
+        value = self._values.get(name, default)
+        if not isinstance(value, str):
+            raise VenueError(Code.INVALID_PARAM, f"invalid param: {name} is missing")
+        return value
+
+    def integer(self, name: str, default: int | None = None, *, low: int = -1, high: int = _INT64) -> int:
+        """Read a whole number from ``low`` to ``high``."""
+        text = self.text(name, None if default is None else str(default))
+        try:
+            value = int(text)
+        except ValueError:
+            raise VenueError(Code.INVALID_PARAM, f"invalid param: {name} is not a number") from None
+        if not low <= value <= high:
+            raise VenueError(Code.INVALID_PARAM, f"invalid param: {name} is out of range")
+        return value
+
+    def market_id(self) -> int | None:
+        """Read a market id that may be left out; 255 stands for all."""
+        value = self.integer("market_id", NIL_MARKET_INDEX)
+        return None if value in (-1, NIL_MARKET_INDEX) else value
+
+
+class Rest:
+    """The endpoints.
+
+    Args:
+        venue: the server.
+    """
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+        self._engine = venue.engine
+
+    def routes(self) -> list[web.RouteDef]:
+        """List all endpoints."""
+        reads: dict[str, Callable[[web.Request, Parameters], Row]] = {
+            "/": self._status,
+            "/api/v1/orderBooks": self._order_books,
+            "/api/v1/orderBookDetails": self._order_book_details,
+            "/api/v1/orderBookOrders": self._order_book_orders,
+            "/api/v1/recentTrades": self._recent_trades,
+            "/api/v1/trades": self._trades,
+            "/api/v1/account": self._account,
+            "/api/v1/accountLimits": self._account_limits,
+            "/api/v1/accountActiveOrders": self._active_orders,
+            "/api/v1/accountInactiveOrders": self._inactive_orders,
+            "/api/v1/accountOrders": self._orders_by_client_index,
+            "/api/v1/apikeys": self._api_keys,
+            "/api/v1/nextNonce": self._next_nonce,
+            "/api/v1/tx": self._transaction,
+        }
+        return [
+            *(web.get(path, self._reader(read)) for path, read in reads.items()),
+            web.post("/api/v1/sendTx", self._send_tx),
+        ]
+
+    @staticmethod
+    def _reader(read: Callable[[web.Request, Parameters], Row]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return _json(read(request, Parameters(request.query)))
+
+        return handle
+
+    def _authorize(self, request: web.Request, account_index: int) -> None:
+        token = request.headers.get("authorization") or request.query.get("auth")
+        self._venue.check_token(token, account_index)
+
+    # --- markets -----------------------------------------------------------------------------------------------------
+
+    def _status(self, _request: web.Request, _params: Parameters) -> Row:
+        return {"status": 200, "network_id": self._venue.chain_id, "timestamp": self._venue.now() // 10**6}
+
+    def _order_books(self, _request: web.Request, params: Parameters) -> Row:
+        return success(order_books=[rows.market_row(self._engine, spec) for spec in self._markets(params)])
+
+    def _order_book_details(self, _request: web.Request, params: Parameters) -> Row:
+        day_begins = self._venue.now() - _DAY_US
+        details = [rows.market_detail_row(self._engine, spec, day_begins) for spec in self._markets(params)]
+        return success(order_book_details=details, spot_order_book_details=[])
+
+    def _markets(self, params: Parameters) -> list[MarketSpec]:
+        if params.text("filter", "all") not in ("all", "perp"):
+            return []
+        market_id = params.market_id()
+        return list(self._engine.markets.values()) if market_id is None else [self._market(market_id)]
+
+    def _market(self, market_id: int) -> MarketSpec:
+        spec = self._engine.markets.get(market_id)
+        if spec is None:
+            raise VenueError(Code.INVALID_MARKET, "invalid market index")
+        return spec
+
+    def _order_book_orders(self, _request: web.Request, params: Parameters) -> Row:
+        spec = self._market(params.integer("market_id"))
+        limit = params.integer("limit", low=1, high=_BOOK_ORDERS)
+        book = self._engine.book(spec.market_id)
+        asks, bids = (
+            [rows.book_order_row(spec, order) for order, _ in zip(book.orders(is_ask), range(limit), strict=False)]
+            for is_ask in (True, False)
+        )
+        return success(total_asks=len(asks), asks=asks, total_bids=len(bids), bids=bids)
+
+    def _recent_trades(self, _request: web.Request, params: Parameters) -> Row:
+        spec = self._market(params.integer("market_id"))
+        limit = params.integer("limit", low=1, high=_PAGE)
+        found = self._engine.trades(market_id=spec.market_id)[:limit]
+        return success(trades=[rows.trade_row(spec, trade) for trade in found])
+
+    def _trades(self, request: web.Request, params: Parameters) -> Row:
+        """Give trades, newest first; the cursor is the last row's trade id."""
+        if params.text("sort_by") not in _SORTS or params.text("sort_dir", "desc") != "desc":
+            raise VenueError(Code.INVALID_PARAM, "invalid param: sort_by or sort_dir")
+        limit, account_index = params.integer("limit", low=1, high=_PAGE), params.integer("account_index", -1)
+        if account_index >= 0:
+            self._authorize(request, account_index)
+        found: Iterable[Trade] = self._engine.trades(
+            market_id=params.market_id(), account_index=account_index if account_index >= 0 else None
+        )
+        order_index, before = params.integer("order_index", -1), _cursor(params)
+        page = [
+            trade
+            for trade in found
+            if trade.trade_id < before
+            and (order_index < 0 or order_index in (trade.ask_order_index, trade.bid_order_index))
+        ]
+        kept, more = page[:limit], len(page) > limit
+        trades = [rows.trade_row(self._engine.markets[trade.market_id], trade) for trade in kept]
+        cursor = {"next_cursor": str(kept[-1].trade_id)} if more else {}
+        return success(trades=trades, **cursor)
+
+    # --- accounts ----------------------------------------------------------------------------------------------------
+
+    def _account(self, _request: web.Request, params: Parameters) -> Row:
+        by, value = params.text("by"), params.text("value")
+        if by == "l1_address":
+            found = self._engine.accounts_of(value)
+        elif by == "index" and value.isdecimal():
+            one = self._engine.account(int(value))
+            found = [one] if one is not None else []
+        else:
+            raise VenueError(Code.INVALID_PARAM, "invalid param: by or value")
+        if not found:
+            raise VenueError(Code.ACCOUNT_NOT_FOUND, "account not found")
+        accounts = [rows.account_row(self._engine, account) for account in found]
+        return success(total=len(accounts), accounts=accounts, next_cursor="")
+
+    def _known_account(self, params: Parameters) -> Account:
+        account = self._engine.account(params.integer("account_index"))
+        if account is None:
+            raise VenueError(Code.ACCOUNT_NOT_FOUND, "account not found")
+        return account
+
+    def _own_account(self, request: web.Request, params: Parameters) -> Account:
+        """Find the account that the request is about, whose token it must carry."""
+        account = self._known_account(params)
+        self._authorize(request, account.account_index)
+        return account
+
+    def _account_limits(self, request: web.Request, params: Parameters) -> Row:
+        account = self._own_account(request, params)
+        spec = next(iter(self._engine.markets.values()), None)
+        fees = (0, 0) if spec is None or account.fee_free else (spec.maker_fee_ppm, spec.taker_fee_ppm)
+        return success(
+            max_llp_percentage=0,
+            user_tier="premium",
+            can_create_public_pool=False,
+            max_llp_amount="0.000000",
+            current_maker_fee_tick=fees[0],
+            current_taker_fee_tick=fees[1],
+            effective_lit_stakes="0",
+            leased_lit="0",
+            user_tier_name="premium",
+            bo_user_tier_name="",
+            bo_fee_rate=0,
+        )
+
+    def _active_orders(self, request: web.Request, params: Parameters) -> Row:
+        account = self._own_account(request, params)
+        return success(orders=self._order_rows(self._engine.active_orders(account.account_index, params.market_id())))
+
+    def _inactive_orders(self, request: web.Request, params: Parameters) -> Row:
+        """Give ended orders, newest first; the cursor is the last row's nonce, which grows with every change."""
+        account = self._own_account(request, params)
+        limit, side, before = params.integer("limit", low=1, high=_PAGE), params.integer("ask_filter", -1), _cursor(params)
+        page = [
+            order
+            for order in self._engine.inactive_orders(account.account_index, params.market_id())
+            if order.nonce < before and (side < 0 or order.is_ask == bool(side))
+        ]
+        cursor = {"next_cursor": str(page[limit - 1].nonce)} if len(page) > limit else {}
+        return success(orders=self._order_rows(page[:limit]), **cursor)
+
+    def _orders_by_client_index(self, request: web.Request, params: Parameters) -> Row:
+        account = self._own_account(request, params)
+        indexes = params.text("client_order_indexes").split(",")
+        if not all(index.strip().isdecimal() for index in indexes):
+            raise VenueError(Code.INVALID_PARAM, "invalid param: client_order_indexes")
+        found = self._engine.orders_by_client_index(account.account_index, map(int, indexes))
+        return success(orders=self._order_rows(found))
+
+    def _order_rows(self, orders: Iterable[Order]) -> list[Row]:
+        return [rows.order_row(self._engine.markets[order.market_id], order) for order in orders]
+
+    def _api_keys(self, _request: web.Request, params: Parameters) -> Row:
+        account, wanted = self._known_account(params), params.integer("api_key_index", _ALL_KEYS)
+        keys = [
+            {
+                "account_index": account.account_index,
+                "api_key_index": index,
+                "nonce": key.nonce,
+                "public_key": key.public_key.removeprefix("0x"),
+                "transaction_time": 0,
+            }
+            for index, key in sorted(account.keys.items())
+            if wanted in (_ALL_KEYS, index)
+        ]
+        if not keys and wanted != _ALL_KEYS:
+            raise VenueError(Code.API_KEY_NOT_FOUND, "api key not found")
+        return success(api_keys=keys)
+
+    def _next_nonce(self, _request: web.Request, params: Parameters) -> Row:
+        account = self._known_account(params)
+        nonce = self._engine.next_nonce(account.account_index, params.integer("api_key_index"))
+        if nonce is None:
+            raise VenueError(Code.API_KEY_NOT_FOUND, "api key not found")
+        return success(nonce=nonce)
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    def _transaction(self, _request: web.Request, params: Parameters) -> Row:
+        if params.text("by") != "hash":
+            raise VenueError(Code.INVALID_PARAM, "invalid param: the local venue finds transactions by hash only")
+        record = self._engine.transaction(params.text("value"))
+        if record is None:
+            raise VenueError(Code.TX_NOT_FOUND, "transaction not found")
+        account = self._engine.account(record.account_index)
+        assert account is not None, "it has sent the transaction"
+        return success(**rows.tx_row(record, account.l1_address), committed_at=0, verified_at=0)
+
+    async def _send_tx(self, request: web.Request) -> web.StreamResponse:
+        params = Parameters(await request.post())
+        tx_hash, result = self._venue.submit(params.integer("tx_type"), params.text("tx_info"))
+        if result.code != CODE_OK:
+            raise VenueError(result.code, result.message)
+        body = success(
+            message=_NO_QUOTA,
+            tx_hash=tx_hash,
+            predicted_execution_time_ms=self._venue.execution_ms(),
+            volume_quota_remaining=_LARGEST_QUOTA,
+        )
+        self._venue.publish()
+        return _json(body)
+
+
+def _cursor(params: Parameters) -> int:
+    """Read the cursor: rows before it are wanted."""
+    text = params.text("cursor", "")
+    if text and not text.isdecimal():
+        raise VenueError(20009, "invalid cursor")
+    return int(text) if text else _INT64

@@ -1,0 +1,199 @@
+"""The local venue as a server: one port, REST under ``/api/v1``, WebSocket at ``/stream``, one engine behind both.
+
+Whatever changes the venue is a command: it is written to the journal, carried out, and what it did is sent to who listens,
+all without a pause in between, so that a reader never sees half of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from loguru import logger
+
+from qubx_lighter.constants import NETWORKS
+from qubx_lighter.sim import auth
+from qubx_lighter.sim.channels import Channels
+from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.feeds.replay import Recording
+from qubx_lighter.sim.journal import Journal
+from qubx_lighter.sim.model import AdvanceTime, Command, Result, SubmitTransaction
+from qubx_lighter.sim.rest import Rest, answer_errors
+from qubx_lighter.sim.stream import Connection
+
+_BATCH_S: Final = 0.05  # how long the venue collects the changes of a book
+_BATCHES_A_SECOND: Final = 20
+_SECOND_US: Final = 10**6
+_IDLE_S: Final = 120.0  # the venue closes on a client that is silent for two minutes
+_SHUTDOWN_TIMEOUT_S: Final = 2.0
+_HASH_BYTES: Final = 40
+
+
+def wall_clock() -> int:
+    """Give the time, µs since the epoch."""
+    return time.time_ns() // 1000
+
+
+def transaction_hash(tx_type: int, tx_info: str) -> str:
+    """Give the 80 hexadecimal digits by which the local venue knows a transaction.
+
+    They are not those which the signer computes: that takes the venue's own curve. The same transaction has the same hash,
+    however its JSON is spelled.
+    """
+    try:
+        content = msgspec.json.encode(msgspec.json.decode(tx_info), order="sorted")
+    except msgspec.MsgspecError:
+        content = tx_info.encode()
+    return blake2b(content, digest_size=_HASH_BYTES, salt=tx_type.to_bytes(8, signed=True)).hexdigest()
+
+
+class Server:
+    """Serve an engine.
+
+    Args:
+        engine: the venue's state.
+        journal: where commands are written before they are carried out; none is kept without it.
+        chain_id: what the venue says its transactions are signed for.
+        now: the wall clock, µs.
+        replays: recordings by channel, which take the place of the engine's own channels.
+        replay_speed: 1 as captured, 0 without pauses.
+        idle_s: how long a client may be silent.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        journal: Journal | None = None,
+        chain_id: int = NETWORKS["mainnet"].chain_id,
+        now: Callable[[], int] = wall_clock,
+        replays: Mapping[str, Recording] | None = None,
+        replay_speed: float = 1.0,
+        idle_s: float = _IDLE_S,
+    ) -> None:
+        self.engine = engine
+        self.chain_id = chain_id
+        self.now = now
+        self.replays: Mapping[str, Recording] = replays or {}
+        self.replay_speed = replay_speed
+        self.idle_s = idle_s
+        self.channels = Channels(engine, now)
+        self._journal = journal
+        self._connections: set[Connection] = set()
+        self._runner: web.AppRunner | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Listen, and give the URL; port 0 takes a free one.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        app = web.Application(middlewares=[answer_errors])
+        app.add_routes(Rest(self).routes())
+        app.router.add_get("/stream", self._serve_stream)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        self._ticking = asyncio.create_task(self._tick())
+        return f"http://{host}:{self._runner.addresses[0][1]}"
+
+    async def close(self) -> None:
+        """Say goodbye to the clients and stop listening; idempotent. The journal stays the caller's to close."""
+        ticking, self._ticking = self._ticking, None
+        if ticking is not None:
+            ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticking
+        await asyncio.gather(*(connection.close() for connection in tuple(self._connections)))
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    def drop_connections(self) -> None:
+        """Cut every client's socket without a word, as a failing network does."""
+        for connection in tuple(self._connections):
+            connection.drop()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are on the stream."""
+        return len(self._connections)
+
+    async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
+        connection = Connection(self, request)
+        self._connections.add(connection)
+        try:
+            return await connection.serve()
+        finally:
+            self._connections.discard(connection)
+
+    async def _tick(self) -> None:
+        """End a batch of book changes every 50 ms; every second let time pass for who waits for it."""
+        batch = 0
+        while True:
+            await asyncio.sleep(_BATCH_S)
+            self.channels.flush_books()
+            batch += 1
+            if batch % _BATCHES_A_SECOND == 0:
+                if self.now() - self.engine.now > _SECOND_US:  # nothing happens, but orders expire
+                    self.execute(AdvanceTime())
+                self.channels.refresh_stats()
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def execute(self, command: Command) -> Result:
+        """Carry out a command, and send what it did."""
+        result = self._carry_out(command)
+        self.publish()
+        return result
+
+    def submit(self, tx_type: int, tx_info: str) -> tuple[str, Result]:
+        """Carry out a signed transaction; what it did is sent by ``publish``, after the answer.
+
+        Returns:
+            its hash, and the venue's answer.
+        """
+        tx_hash = transaction_hash(tx_type, tx_info)
+        result = self._carry_out(SubmitTransaction(tx_type, tx_info, tx_hash))
+        if not result.ok:
+            logger.debug("transaction of type {} refused: {} {}", tx_type, result.code, result.message)
+        return tx_hash, result
+
+    def publish(self) -> None:
+        """Send what commands have done since the last call."""
+        self.channels.publish(self.engine.drain())
+
+    def _carry_out(self, command: Command) -> Result:
+        now = self.now()
+        if self._journal is not None:
+            return self._journal.apply(self.engine, command, now)
+        return self.engine.apply(command, now)
+
+    # --- what REST and stream ask for --------------------------------------------------------------------------------
+
+    def check_token(self, token: str | None, account_index: int) -> None:
+        """Insist on a token that may read an account.
+
+        The token's form, deadline, account and key are checked, its signature is not: see ``auth``.
+
+        Raises:
+            VenueError: 20013.
+        """
+        auth.check_token(self.engine, token, account_index, self.now())
+
+    def execution_ms(self) -> int:
+        """Give the time at which a transaction that comes now is executed: at once, without the venue's speed bumps."""
+        return self.now() // 1000
