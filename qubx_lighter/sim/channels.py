@@ -195,8 +195,8 @@ class Channels:
         return frames.book(
             "subscribed",
             spec,
-            book.levels(True),
-            book.levels(False),
+            book.levels(is_ask=True),
+            book.levels(is_ask=False),
             begin_nonce=0,
             nonce=feed.nonce,
             changed_at=feed.changed_at,
@@ -250,9 +250,7 @@ class Channels:
         feed.touch = touch
         self._send(
             f"ticker:{last.market_id}",
-            lambda: frames.ticker(
-                "update", spec, touch, nonce=last.nonce, changed_at=last.time, now=self._now()
-            ),
+            lambda: frames.ticker("update", spec, touch, nonce=last.nonce, changed_at=last.time, now=self._now()),
         )
 
     def _send_trades(self, market_id: int, newest_first: list[Trade]) -> None:
@@ -269,9 +267,7 @@ class Channels:
         if changes.trades and (self._listened("account_all", index) or self._listened("account_all_trades", index)):
             by_market = frames.trade_rows_by_market(engine, reversed(changes.trades))
             self._send(f"account_all:{index}", lambda: frames.account_all("update", account, by_market=by_market))
-            self._send(
-                f"account_all_trades:{index}", lambda: frames.account_trades("update", index, by_market, {})
-            )
+            self._send(f"account_all_trades:{index}", lambda: frames.account_trades("update", index, by_market, {}))
         if changes.markets:
             self._send_stats(index)
             positions = {
@@ -314,8 +310,8 @@ class Channels:
 
     def _touch(self, market_id: int) -> Touch:
         book = self._engine.book(market_id)
-        bid, bid_lots = next(book.levels(False), (0, 0))
-        ask, ask_lots = next(book.levels(True), (0, 0))
+        bid, bid_lots = next(book.levels(is_ask=False), (0, 0))
+        ask, ask_lots = next(book.levels(is_ask=True), (0, 0))
         return bid, bid_lots, ask, ask_lots
 
     def _collect_level(self, event: BookChanged) -> None:

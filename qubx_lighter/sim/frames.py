@@ -166,7 +166,11 @@ def account_orders(kind: str, engine: Engine, account_index: int, orders: Iterab
 
 def account_trades(kind: str, account_index: int, by_market: Mapping[str, list[Row]], volumes: Row) -> str:
     """Write trades by market; a snapshot carries the volumes too."""
-    frame = {"channel": f"account_all_trades:{account_index}", "trades": by_market, "type": f"{kind}/account_all_trades"}
+    frame = {
+        "channel": f"account_all_trades:{account_index}",
+        "trades": by_market,
+        "type": f"{kind}/account_all_trades",
+    }
     return encode(dict(sorted((frame | volumes).items())))
 
 

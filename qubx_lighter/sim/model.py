@@ -181,6 +181,10 @@ class Trade(msgspec.Struct, frozen=True):
     tx_hash: str
     taker_position_lots_before: int = 0  # signed
     maker_position_lots_before: int = 0  # signed
+    taker_entry_quote_micro_before: int = 0  # unsigned, as in Position
+    maker_entry_quote_micro_before: int = 0
+    taker_initial_margin_fraction_before: int = 0  # 1e-4
+    maker_initial_margin_fraction_before: int = 0
 
 
 class Position(msgspec.Struct):

@@ -260,7 +260,8 @@ class Rest:
     def _inactive_orders(self, request: web.Request, params: Parameters) -> Row:
         """Give ended orders, newest first; the cursor is the last row's nonce, which grows with every change."""
         account = self._own_account(request, params)
-        limit, side, before = params.integer("limit", low=1, high=_PAGE), params.integer("ask_filter", -1), _cursor(params)
+        limit = params.integer("limit", low=1, high=_PAGE)
+        side, before = params.integer("ask_filter", -1), _cursor(params)
         page = [
             order
             for order in self._engine.inactive_orders(account.account_index, params.market_id())

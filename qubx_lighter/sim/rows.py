@@ -150,9 +150,13 @@ def trade_row(spec: MarketSpec, trade: Trade) -> Row:
         "timestamp": trade.time // 1000,
         "taker_fee": trade.taker_fee_ppm,
         "taker_position_size_before": size_text(spec, trade.taker_position_lots_before),
+        "taker_entry_quote_before": micro_text(trade.taker_entry_quote_micro_before),
+        "taker_initial_margin_fraction_before": trade.taker_initial_margin_fraction_before,
         "taker_position_sign_changed": _turns(trade.taker_position_lots_before, trade, is_ask=not trade.is_maker_ask),
         "maker_fee": trade.maker_fee_ppm,
         "maker_position_size_before": size_text(spec, trade.maker_position_lots_before),
+        "maker_entry_quote_before": micro_text(trade.maker_entry_quote_micro_before),
+        "maker_initial_margin_fraction_before": trade.maker_initial_margin_fraction_before,
         "maker_position_sign_changed": _turns(trade.maker_position_lots_before, trade, is_ask=trade.is_maker_ask),
         "transaction_time": trade.time,
         "market_symbol": spec.symbol,
@@ -193,9 +197,7 @@ def position_row(engine: Engine, account: Account, position: Position) -> Row:
         "position_value": micro_text(
             engine.quote_micro(position.market_id, engine.mark_price_ticks(position.market_id), lots)
         ),
-        "unrealized_pnl": micro_text(
-            engine.unrealized_micro(account.account_index, position.market_id) if lots else 0
-        ),
+        "unrealized_pnl": micro_text(engine.unrealized_micro(account.account_index, position.market_id) if lots else 0),
         "realized_pnl": micro_text(position.realized_pnl_micro),
         "liquidation_price": "",
         "margin_mode": position.margin_mode,

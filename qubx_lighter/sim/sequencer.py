@@ -290,6 +290,7 @@ class Sequencer:
         quote = market.quote_micro(price, lots)
         taker_ppm = 0 if account.fee_free else market.spec.taker_fee_ppm
         maker_ppm = 0 if owner.fee_free else market.spec.maker_fee_ppm
+        taker_row, maker_row = account.position(market), owner.position(market)
         self._trade_id += 1
         ask, bid = (order, maker) if order.is_ask else (maker, order)
         trade = Trade(
@@ -309,8 +310,12 @@ class Sequencer:
             maker_fee_ppm=maker_ppm,
             time=self.now,
             tx_hash=taker.tx_hash,
-            taker_position_lots_before=account.position(market).lots,
-            maker_position_lots_before=owner.position(market).lots,
+            taker_position_lots_before=taker_row.lots,
+            maker_position_lots_before=maker_row.lots,
+            taker_entry_quote_micro_before=taker_row.entry_quote_micro,
+            maker_entry_quote_micro_before=maker_row.entry_quote_micro,
+            taker_initial_margin_fraction_before=taker_row.initial_margin_fraction,
+            maker_initial_margin_fraction_before=maker_row.initial_margin_fraction,
         )
         market.last_trade_ticks = price
         for rows in (market.trades, account.trades, owner.trades):

@@ -50,7 +50,7 @@ def transaction_hash(tx_type: int, tx_info: str) -> str:
         content = msgspec.json.encode(msgspec.json.decode(tx_info), order="sorted")
     except msgspec.MsgspecError:
         content = tx_info.encode()
-    return blake2b(content, digest_size=_HASH_BYTES, salt=tx_type.to_bytes(8, signed=True)).hexdigest()
+    return blake2b(f"{tx_type}:".encode() + content, digest_size=_HASH_BYTES).hexdigest()
 
 
 class Server:
@@ -108,6 +108,7 @@ class Server:
             await self._runner.cleanup()
             raise
         self._ticking = asyncio.create_task(self._tick())
+        self._ticking.add_done_callback(_report)
         return f"http://{host}:{self._runner.addresses[0][1]}"
 
     async def close(self) -> None:
@@ -197,3 +198,8 @@ class Server:
     def execution_ms(self) -> int:
         """Give the time at which a transaction that comes now is executed: at once, without the venue's speed bumps."""
         return self.now() // 1000
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.opt(exception=error).error("the local venue's clock has stopped: {}", error)

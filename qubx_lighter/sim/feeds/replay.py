@@ -74,10 +74,7 @@ def read(paths: Iterable[Path]) -> dict[str, Recording]:
     for path in paths:
         for number, line in _lines(path):
             try:
-                channel = wire.route(line).channel
-                if not channel:
-                    raise WireError("no channel")
-                time = _time_ms(line)
+                channel, time = _channel(line), _time_ms(line)
                 text = line.decode()
             except (WireError, msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ConfigurationError(f"{path}, line {number}: not a frame of a channel: {error}") from error
@@ -98,6 +95,13 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, text
     except (OSError, EOFError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from error
+
+
+def _channel(line: bytes) -> str:
+    channel = wire.route(line).channel
+    if not channel:
+        raise WireError("it names none")
+    return channel
 
 
 class _Dated(msgspec.Struct):
