@@ -230,6 +230,9 @@ def run(folder: Path, *, seconds: float, interrupt: bool) -> int:
     say(f"a Lighter venue listens on {venue.url}")
     os.environ["LIGHTER_BASE_URL"] = venue.url
     sys.path.insert(0, str(HERE))
+    from loguru import logger
+
+    logger.disable("qubx.core.lookups")  # it warns of the resource files that Qubx does not ship, once a fresh home
     from qubx.utils.runner.runner import run_strategy_yaml
 
     say("starting the strategy through Qubx's runner")
