@@ -12,9 +12,11 @@ TESTS ?= tests
 .PHONY: demo test style types cover bench build clean
 .DEFAULT_GOAL := test
 
-$(STAMP): pyproject.toml scripts/find_python.sh
-	@python=$$(scripts/find_python.sh) && echo "installing into $(VENV) with $$python" \
-	&& rm -rf $(VENV) && "$$python" -m venv $(VENV)
+$(STAMP): pyproject.toml
+	@if ! $(BIN)/python -c pass 2>/dev/null; then \
+	    python=$$(scripts/find_python.sh) && echo "making $(VENV) with $$python" \
+	    && rm -rf $(VENV) && "$$python" -m venv $(VENV); fi
+	@echo "installing into $(VENV): a few minutes the first time"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 

@@ -304,7 +304,8 @@ class LighterAccountProcessor:
         rows = await self._client.active_orders(self._account)
         for row in rows:
             self._observe(row)
-        self._resolve_missing(rows)
+        await self._look_up(self._tracker.missing_from(rows))
+        await self._look_up_unseen()
         await self._snapshot(include_orders=True)
 
     def _resolve_missing(self, rows: list[wire.OrderRow]) -> None:
@@ -316,6 +317,15 @@ class LighterAccountProcessor:
     async def _look_up(self, missing: list[wire.OrderRow]) -> None:
         for old in missing:
             row = await self._queries.find(old.market_index, old.order_index, old.client_order_index)
+            if row is not None:
+                await self._deliver_trades_of(row)
+                self._observe(row)
+
+    async def _look_up_unseen(self) -> None:
+        """Find the orders that were sent and came to an end unseen, while the connection was away."""
+        for request in self._requests.unseen(TxType.CREATE_ORDER):
+            index = self._converter.ids.index_of(request.client_id)
+            row = await self._queries.find(request.market_id, None, index)
             if row is not None:
                 await self._deliver_trades_of(row)
                 self._observe(row)

@@ -95,6 +95,15 @@ class RequestBook:
                 self._by_hash.pop(request.tx_hash, None)
             return request
 
+    def unseen(self, kind: TxType) -> list[Request]:
+        """List the requests of a kind that were written and whose end was not seen, oldest first."""
+        with self._lock:
+            return [
+                request
+                for (other, _), request in self._latest.items()
+                if other is kind and request.progress not in (Progress.QUEUED, Progress.REFUSED)
+            ]
+
     def by_hash(self, tx_hash: str) -> Request | None:
         """Find the request that a transaction carried."""
         with self._lock:

@@ -220,9 +220,7 @@ class Channels:
                     for account_index in {trade.ask_account, trade.bid_account}:
                         self._news(news, account_index).trades.append(trade)
                 case OrderChanged(order):
-                    orders = self._news(news, order.account_index).orders
-                    orders.pop(order.order_index, None)
-                    orders[order.order_index] = order
+                    self._news(news, order.account_index).orders[order.order_index] = order
                 case PositionChanged(account_index, market_id):
                     self._news(news, account_index).markets[market_id] = None
                 case TransactionDone(record):
@@ -315,9 +313,7 @@ class Channels:
         return bid, bid_lots, ask, ask_lots
 
     def _collect_level(self, event: BookChanged) -> None:
-        feed = self._feeds.get(event.market_id)
-        if feed is None:  # nobody has seen this market before: the chain begins just before this change
-            feed = self._feeds[event.market_id] = _MarketFeed(event.nonce - 1, event.time)
+        feed = self._feed(event.market_id)
         feed.levels[event.is_ask, event.price_ticks] = event.lots
         feed.next_nonce, feed.next_changed_at = event.nonce, event.time
 

@@ -248,6 +248,6 @@ def volumes(engine: Engine, account_index: int) -> Row:
     known = engine.trades(account_index=account_index)
     for name, period in _PERIODS.items():
         counted = [trade.quote_micro for trade in known if trade.time >= engine.now - period]
-        result[f"{name}_knowncount"] = len(counted)
+        result[f"{name}_trades_count"] = len(counted)
         result[f"{name}_volume"] = sum(counted) / 10**6
     return result

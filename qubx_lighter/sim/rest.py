@@ -319,7 +319,7 @@ class Rest:
 
     async def _send_tx(self, request: web.Request) -> web.StreamResponse:
         params = Parameters(await request.post())
-        tx_hash, result = self._venue.submit(params.integer("tx_type"), params.text("tx_info"))
+        tx_hash, result = self._venue.submit(params.integer("tx_type", low=0, high=255), params.text("tx_info"))
         if result.code != CODE_OK:
             raise VenueError(result.code, result.message)
         body = success(

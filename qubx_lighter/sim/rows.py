@@ -171,9 +171,9 @@ _LEFT_OUT_WHEN_ZERO: Final = frozenset(
 
 
 def _turns(before: int, trade: Trade, *, is_ask: bool) -> bool:
-    """Tell whether a side's position changed its sign; one that starts counts, as captured frames show."""
+    """Tell whether a side's position changed its sign; to begin and to end are changes (350 captured sides)."""
     after = before + (-trade.lots if is_ask else trade.lots)
-    return after != 0 and (before > 0) != (after > 0)
+    return (before > 0, before < 0) != (after > 0, after < 0)
 
 
 def position_row(engine: Engine, account: Account, position: Position) -> Row:

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -32,7 +32,7 @@ _CLOSE_TIMEOUT_S: Final = 1.0
 
 
 class _Transaction(msgspec.Struct):
-    tx_type: int
+    tx_type: Annotated[int, msgspec.Meta(ge=0, le=255)]
     tx_info: msgspec.Raw
     id: str | int | None = None
 
@@ -86,6 +86,7 @@ class Connection:
         self._room = asyncio.Event()
         self._heard: deque[float] = deque(maxlen=_MESSAGES_A_MINUTE)
         self._last_heard = 0.0
+        self._is_cut = False
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ class Connection:
         self.send(frames.connected(secrets.token_hex(16)))
         try:
             async for message in self._socket:
-                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                if message.type == WSMsgType.TEXT:
                     self._last_heard = asyncio.get_running_loop().time()
                     self._receive(message.data)
         finally:
@@ -123,6 +124,7 @@ class Connection:
 
     def drop(self) -> None:
         """Cut the connection without a word."""
+        self._is_cut = True
         if self._request.transport is not None:
             self._request.transport.abort()
 
@@ -130,6 +132,8 @@ class Connection:
 
     def send(self, text: str) -> None:
         """Queue a frame."""
+        if self._is_cut:
+            return
         if len(self._waiting) >= _MOST_WAITING:
             logger.warning("a client does not read: {} frames wait for it, it is cut off", _MOST_WAITING)
             self.drop()
@@ -175,7 +179,7 @@ class Connection:
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
-    def _receive(self, data: str | bytes) -> None:
+    def _receive(self, data: str) -> None:
         try:
             message = msgspec.json.decode(data, type=_Message)
         except msgspec.MsgspecError:

@@ -51,6 +51,18 @@ def test_a_newer_request_of_a_kind_replaces_the_older_one() -> None:
     assert newer is book.latest(TxType.MODIFY_ORDER, "a")
 
 
+def test_what_was_written_and_not_seen_to_end_is_listed() -> None:
+    book = RequestBook()
+    queued, sent, refused, unknown = (book.open(create(name)) for name in "abcd")
+    for request in (sent, refused, unknown):
+        book.sent(request, f"hash-{request.client_id}", now_ns=1)
+    book.answered(refused, Outcome.REFUSED, "", now_ns=2)
+    book.answered(unknown, Outcome.UNKNOWN, "", now_ns=2)
+    book.sent(book.open(Request(TxType.CANCEL_ORDER, "b", 1)), "hash-cancel", now_ns=3)
+    assert [sent, unknown] == book.unseen(TxType.CREATE_ORDER)
+    assert Progress.QUEUED is queued.progress
+
+
 def test_what_was_taken_is_gone() -> None:
     book = RequestBook()
     request = book.open(create("a"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
 from random import Random
 
 import msgspec
@@ -9,6 +11,7 @@ import pytest
 
 from qubx_lighter.protocol import wire
 from qubx_lighter.sim import rows
+from qubx_lighter.sim.model import Trade
 from tests.sim.desk import ALICE, ETH, FEED, Desk
 
 
@@ -99,16 +102,36 @@ def test_a_trade_row_leaves_out_zero_fees_and_tells_the_turn_of_a_position() -> 
     assert (desk.now, "180.012000") == (row.transaction_time, row.usd_amount)
 
 
+def test_turns_of_positions_are_told_as_in_captured_trades(wire_dir: Path) -> None:
+    with gzip.open(wire_dir / "trade_0_eth.jsonl.gz") as file:
+        trades = [row for line in file for row in msgspec.json.decode(line)["trades"] or []]
+    required = [field.name for field in msgspec.structs.fields(Trade) if field.required]
+    checked = 0
+    for row in trades:
+        taker, maker = (round(float(row[f"{side}_position_size_before"]) * 10_000) for side in ("taker", "maker"))
+        trade = Trade(
+            **dict.fromkeys(required, 0)
+            | {"lots": round(float(row["size"]) * 10_000), "is_maker_ask": row["is_maker_ask"], "tx_hash": ""},
+            taker_position_lots_before=taker,
+            maker_position_lots_before=maker,
+        )
+        text = rows.trade_row(ETH, trade)
+        for name in ("taker_position_sign_changed", "maker_position_sign_changed"):
+            assert row.get(name, False) == text.get(name, False), row
+            checked += 1
+    assert 300 <= checked
+
+
 def test_a_position_row_rounds_the_entry_price_to_the_grid_and_keeps_flat_rows() -> None:
     desk = Desk()
-    desk.place(FEED, "buy", 100, 300_000)
-    desk.place(FEED, "buy", 200, 299_999)
+    desk.place(FEED, "buy", 200, 300_000)
+    desk.place(FEED, "buy", 100, 299_999)
     desk.create("sell", 300, 299_999)
     account = desk.account()
     text = rows.position_row(desk.engine, account, account.positions[0])
-    assert (-1, "0.0300", "2999.99") == (text["sign"], text["position"], text["avg_entry_price"])  # 2999.9933
+    assert (-1, "0.0300", "3000.00") == (text["sign"], text["position"], text["avg_entry_price"])  # 2999.99667
     assert "89.999700" == text["position_value"]
-    assert "0.000100" == text["unrealized_pnl"]
+    assert "0.000200" == text["unrealized_pnl"]
     desk.place(FEED, "sell", 300, 300_001)
     desk.create("buy", 300, 300_001)
     flat = read(wire.PositionRow, rows.position_rows(desk.engine, account)["0"])

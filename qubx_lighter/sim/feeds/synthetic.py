@@ -8,7 +8,7 @@ sized by what rests at the touch, whoever rests there, so that whoever quotes th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
@@ -85,13 +85,23 @@ class Synthetic:
         price = float(self._engine.mark_price_ticks(spec.market_id))
         return _Ladder(spec, start=float(spec.initial_price_ticks), fair=price, grid=max(1, round(price * _GRID)))
 
-    async def run(self) -> None:
-        """Step at a steady pace, for ever; steps that could not be in time are left out."""
-        clock = asyncio.get_running_loop().time
-        due = clock()
+    async def run(
+        self,
+        *,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Step at a steady pace, for ever; steps that could not be in time are left out.
+
+        Args:
+            clock: seconds of any origin; the running loop's if left out.
+            sleep: pauses for seconds.
+        """
+        read_clock = clock or asyncio.get_running_loop().time
+        due = read_clock()
         while True:
-            due = max(due + 1 / STEPS_A_SECOND, clock())
-            await asyncio.sleep(due - clock())
+            due = max(due + 1 / STEPS_A_SECOND, read_clock())
+            await sleep(due - read_clock())
             self.step()
 
     def step(self) -> None:
