@@ -30,6 +30,7 @@ EXCHANGE = "LIGHTER"
 START_TIMEOUT_S = 60.0
 EQUAL_TIMEOUT_S = 15.0
 QUIET_S = 1.0
+FAR_TICKS = 2000
 
 
 class Venue:
@@ -246,6 +247,8 @@ def run(folder: Path, *, seconds: float, interrupt: bool) -> int:
                 return 1
             time.sleep(0.1)
         watch(strategy, seconds, venue, interrupt=interrupt)
+        strategy.offset_ticks = FAR_TICKS  # orders that rest through the comparison, so that there is something to compare
+        time.sleep(QUIET_S)
         strategy.quoting = False
         time.sleep(QUIET_S)
         found, qubx, truth = compare(ctx, venue)

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from loguru import logger
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.protocol import wire
@@ -197,16 +198,31 @@ async def test_dropped_connections_end_without_a_word(venue: Venue, caller: Call
         assert 1 == venue.server.connections
 
 
-async def test_a_client_that_does_not_read_is_cut_off(
+async def test_a_client_that_does_not_read_is_cut_off_once(
     monkeypatch: pytest.MonkeyPatch, venue: Venue, caller: Caller
 ) -> None:
     monkeypatch.setattr("qubx_lighter.sim.stream._MOST_WAITING", 10)
+    warnings: list[str] = []
+    sink = logger.add(warnings.append, level="WARNING")
     await caller.subscribe("trade/0")
-    for _ in range(12):  # without a pause: nothing can leave
+    for _ in range(15):  # without a pause: nothing can leave
         trade(venue)
+    logger.remove(sink)
     while (await caller.socket.receive(timeout=PATIENCE_S)).type == aiohttp.WSMsgType.TEXT:
         pass
     assert caller.socket.closed
+    assert 1 == len(warnings)
+
+
+async def test_who_sends_in_turn_waits_for_room(venue: Venue, caller: Caller) -> None:
+    connection = next(iter(venue.server._connections))
+    most = 0
+    texts = [f'{{"number":{number}}}' for number in range(300)]
+    for text in texts:
+        await connection.send_in_turn(text)
+        most = max(most, len(connection._waiting))
+    assert most <= 64
+    assert texts == [await caller.socket.receive_str(timeout=PATIENCE_S) for _ in texts]
 
 
 # --- books ------------------------------------------------------------------------------------------------------------
