@@ -247,7 +247,9 @@ def run(folder: Path, *, seconds: float, interrupt: bool) -> int:
                 return 1
             time.sleep(0.1)
         watch(strategy, seconds, venue, interrupt=interrupt)
-        strategy.offset_ticks = FAR_TICKS  # orders that rest through the comparison, so that there is something to compare
+        strategy.offset_ticks = (
+            FAR_TICKS  # orders that rest through the comparison, so that there is something to compare
+        )
         time.sleep(QUIET_S)
         strategy.quoting = False
         time.sleep(QUIET_S)

@@ -15,6 +15,7 @@ from typing import Any
 from qubx.core.basics import DataType, Deal, Instrument, MarketEvent, Order, OrderChange
 from qubx.core.interfaces import IStrategy, IStrategyContext, IStrategyInitializer
 from qubx.core.series import Quote
+from qubx.restarts.state_resolvers import StateResolver
 
 
 @dataclass
@@ -47,6 +48,7 @@ class TwoSidedQuoter(IStrategy):
     def on_init(self, initializer: IStrategyInitializer) -> None:
         """Choose what triggers the strategy."""
         initializer.set_base_subscription(self.base)
+        initializer.set_state_resolver(StateResolver.HOLD)
         self.received: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()
         self.sent = 0

@@ -174,7 +174,13 @@ def test_a_mistake_ends_in_one_clear_line(
             changes = {"params": {"base_ulr": url}}
     command = [*QUBX, "run", str(config(tmp_path, url, **changes)), "-a", str(accounts)]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        command,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     output = done.stdout + done.stderr
     (line,) = [line for line in output.splitlines() if line.startswith("Error: ")]
