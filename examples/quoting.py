@@ -110,7 +110,8 @@ class TwoSidedQuoter(IStrategy):
             held.price = wanted
 
     def _place(self, ctx: IStrategyContext, instrument: Instrument, side: str, price: float, now: float) -> None:
-        size = max(instrument.round_size_up(self.notional / price), instrument.min_size)
+        smallest = float(instrument.venue_attributes["min_base_amount"])  # what the venue takes of an opening order
+        size = max(instrument.round_size_up(self.notional / price), smallest)
         options: dict[str, Any] = {"post_only": True}
         order = ctx.trade(instrument, size if side == "BUY" else -size, price=price, **options)
         if order is not None:

@@ -107,16 +107,23 @@ class LighterBroker:
         market = self._market(request.instrument)
         is_ask = request.side == "SELL"
         order_type, time_in_force = _type_and_time_in_force(request)
+        reduce_only = bool(resolve_reduce_only(request.options))
+        base_lots = _lots(market, request.quantity)
+        if base_lots < market.min_base_lots and not reduce_only:
+            raise InvalidOrderParameters(
+                f"{market.symbol}: size {request.quantity:g} is below the venue's minimum "
+                f"{market.scale.format_size(market.min_base_lots)} of orders that are not reduce-only"
+            )
         sign = partial(
             self._signer.create_order,
             market_id=market.market_id,
             client_order_index=self._client_order_index(request.client_id),
-            base_lots=_lots(market, request.quantity),
+            base_lots=base_lots,
             price_ticks=self._price_ticks(market, request, is_ask=is_ask),
             is_ask=is_ask,
             order_type=order_type,
             time_in_force=time_in_force,
-            reduce_only=bool(resolve_reduce_only(request.options)),
+            reduce_only=reduce_only,
             order_expiry_ms=0 if time_in_force is TimeInForce.IOC else self._expiry_ms(),
         )
         self._send(Request(TxType.CREATE_ORDER, request.client_id, market.market_id), sign, self._order_refused)

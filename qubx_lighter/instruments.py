@@ -241,7 +241,13 @@ _REFRESH: Final = "refresh the lookup with `qubx-lighter instruments`"
 
 
 def to_instrument(market: Market) -> Instrument:
-    """Convert a market; a SWAP's reducing orders need one lot only at the venue, as Qubx takes it by default."""
+    """Convert a market.
+
+    ``min_size`` of a SWAP is one lot: that is all a reducing order needs, and Qubx 5 holds a position below ``min_size``
+    for dust that nothing can close. What an opening order needs at least is ``min_base_amount`` in the venue attributes;
+    the broker refuses less.
+    """
+    smallest = market.scale.size(market.min_base_lots)
     return Instrument(
         symbol=market.symbol,
         market_type=market.market_type,
@@ -252,7 +258,7 @@ def to_instrument(market: Market) -> Instrument:
         exchange_symbol=market.symbol,
         tick_size=market.scale.tick_size,
         lot_size=market.scale.lot_size,
-        min_size=market.scale.size(market.min_base_lots),
+        min_size=market.scale.lot_size if market.market_type is MarketType.SWAP else smallest,
         min_notional=market.min_quote,
         listed_at=pd.Timestamp(market.created_at_ns) if market.created_at_ns else None,
         venue_attributes=VenueAttributes(
@@ -261,6 +267,7 @@ def to_instrument(market: Market) -> Instrument:
                 "market_type": "perp" if market.market_type is MarketType.SWAP else "spot",
                 "venue_symbol": market.venue_symbol,
                 "status": market.status,
+                "min_base_amount": smallest,
                 "price_decimals": market.scale.price_decimals,
                 "size_decimals": market.scale.size_decimals,
                 "default_initial_margin_fraction": market.default_initial_margin_fraction,

@@ -97,7 +97,7 @@ async def test_perpetual_becomes_a_swap_named_by_base_and_collateral() -> None:
         instrument.settle,
         instrument.exchange_symbol,
     )
-    assert (0.01, 0.0001, 0.005, 10.0, 1.0) == (
+    assert (0.01, 0.0001, 0.0001, 10.0, 1.0) == (
         instrument.tick_size,
         instrument.lot_size,
         instrument.min_size,
@@ -114,6 +114,7 @@ async def test_venue_attributes_are_what_json_can_carry() -> None:
         "market_type": "perp",
         "venue_symbol": "ETH",
         "status": "active",
+        "min_base_amount": 0.005,
         "price_decimals": 2,
         "size_decimals": 4,
         "default_initial_margin_fraction": 500,
@@ -150,18 +151,32 @@ async def test_names_are_upper_case_and_the_venue_spelling_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("min_base", "lots", "min_size"),
+    ("min_base", "lots", "smallest"),
     [("0.0050", 50, 0.005), ("0", 1, 0.0001), ("", 1, 0.0001), ("0.00501", 51, 0.0051)],
 )
-async def test_minimum_size_is_at_least_one_lot_and_on_the_grid(min_base: str, lots: int, min_size: float) -> None:
+async def test_the_least_to_open_with_is_at_least_one_lot_and_on_the_grid(
+    min_base: str, lots: int, smallest: float
+) -> None:
     loader = await loaded(ETH | {"min_base_amount": min_base})
-    assert (lots, min_size) == (loader.market_by_id(0).min_base_lots, loader.instrument(0).min_size)
+    attributes = loader.instrument(0).venue_attributes
+    assert (lots, smallest) == (loader.market_by_id(0).min_base_lots, attributes["min_base_amount"])
+
+
+async def test_a_small_rest_of_a_position_is_no_dust_that_nothing_can_close() -> None:
+    instrument = (await loaded(ETH)).instrument(0)
+    assert 0.003 == instrument.tradeable_size(0.003, 4000.0)
+    assert not instrument.is_dust(0.003, 4000.0)
+
+
+async def test_a_spot_market_keeps_its_minimum() -> None:
+    loader = await loaded(SPOT)
+    assert loader.instrument(2048).venue_attributes["min_base_amount"] == loader.instrument(2048).min_size
 
 
 async def test_steps_are_the_nearest_floats_whatever_the_decimals() -> None:
     loader = await loaded(ETH | {"supported_price_decimals": 6, "supported_size_decimals": 0, "min_base_amount": "20"})
     instrument = loader.instrument(0)
-    assert (1e-06, 1.0, 20.0) == (instrument.tick_size, instrument.lot_size, instrument.min_size)
+    assert (1e-06, 1.0, 1.0) == (instrument.tick_size, instrument.lot_size, instrument.min_size)
 
 
 async def test_a_reducing_order_on_a_swap_needs_no_minimum_notional_and_a_spot_sale_does() -> None:
@@ -234,7 +249,8 @@ async def test_loading_again_updates_the_objects_that_others_hold() -> None:
     venue.rows = [ETH | {"supported_price_decimals": 3, "min_base_amount": "0.0100"}, BTC]
     await loader.load()
     assert held is loader.instrument(0)
-    assert (0.001, 0.01, 3) == (held.tick_size, held.min_size, held.venue_attributes["price_decimals"])
+    attributes = held.venue_attributes
+    assert (0.001, 0.01, 3) == (held.tick_size, attributes["min_base_amount"], attributes["price_decimals"])
     assert loader.knows(1)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from qubx.core.account_manager.manager import AccountManager
 from qubx.core.basics import OrderOrigin, OrderRequest, OrderStatus, OrderType, RejectCause
 from qubx.core.events import (
     AccountSnapshotEvent,
+    BalanceUpdateEvent,
     DealEvent,
     OrderAcceptedEvent,
     OrderCanceledEvent,
@@ -161,10 +164,20 @@ def test_too_little_margin_is_a_rejection_with_the_venues_code(desk: Desk) -> No
 
 
 def test_too_small_an_order_is_a_rejection_that_says_so(desk: Desk) -> None:
-    order = desk.submit("ETH-USDC", 0.0001, 3990.0)
+    order = desk.submit("ETH-USDC", 0.005, 1500.0)  # 7.5 USDC, where the venue wants 10
     desk.until_status(order, OrderStatus.REJECTED)
     (event,) = desk.of_type(OrderRejectedEvent)
     assert RejectCause.TOO_SMALL == event.cause
+    with pytest.raises(InvalidOrderParameters, match=r"size 0\.0049 is below the venue's minimum 0\.0050"):
+        desk.submit("ETH-USDC", 0.0049, 3990.0)
+
+
+def test_a_rest_below_the_minimum_can_be_closed(desk: Desk, venue: LiveVenue) -> None:
+    desk.until_status(desk.submit("ETH-USDC", 0.0081, 4001.0, tif="ioc"), OrderStatus.FILLED)
+    desk.until_status(desk.submit("ETH-USDC", -0.005, 3999.0, tif="ioc", reduce_only=True), OrderStatus.FILLED)
+    desk.until_status(desk.submit("ETH-USDC", -0.0031, 3999.0, tif="ioc", reduce_only=True), OrderStatus.FILLED)
+    desk.until_equal()
+    assert {} == venue.truth()["positions"]
 
 
 def test_a_refusal_leaves_the_orders_behind_it_alone(desk: Desk, venue: LiveVenue) -> None:
@@ -217,6 +230,22 @@ def test_an_amend_of_what_is_gone_is_rejected(desk: Desk, venue: LiveVenue) -> N
     desk.until(lambda: desk.order(order).status.is_terminal)
 
 
+def test_a_deal_before_the_acknowledgement_finds_its_order(desk: Desk, venue: LiveVenue) -> None:
+    order = desk.submit("ETH-USDC", 1.0, 4001.0, tif="ioc")
+    desk.until(lambda: len(desk.of_type(DealEvent)) and desk.of_type(OrderFilledEvent))
+    taken = [event for event in desk.events if getattr(event, "client_order_id", None) == order.client_order_id]
+    deals = [event for event in taken if isinstance(event, DealEvent)]
+    anew = AccountManager(connectors={"LIGHTER": desk.connector}, base_currencies={"LIGHTER": "USDC"}, time=desk.time)
+    fresh = replace(order, status=OrderStatus.SUBMITTED, venue_order_id=None, filled_quantity=0.0, avg_fill_price=None)
+    anew.add_order(fresh)
+    for event in [*deals, *[event for event in taken if event not in deals], *deals]:
+        anew.apply(event)
+    assert fresh is anew.get_order(order.client_order_id)
+    assert {} == anew.get_orders(), "a phantom order took the deal"
+    assert (1.0, OrderStatus.FILLED) == (fresh.filled_quantity, fresh.status)
+    assert 1.0 == anew.get_position(order.instrument).quantity
+
+
 def test_every_event_carries_both_ids_the_instrument_and_the_venues_time(desk: Desk, venue: LiveVenue) -> None:
     order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3999.5), OrderStatus.ACCEPTED)
     venue.take(ETH, 399_950, 2000, is_ask=True)
@@ -264,6 +293,9 @@ def test_a_snapshot_is_stamped_before_it_is_asked_for_and_has_the_venues_figures
     assert abs(venue.ask(venue.engine.total_value_micro, US) / 1e6 - snapshot.equity) < 1e-6
     assert abs(venue.ask(venue.engine.available_balance_micro, US) / 1e6 - snapshot.available_margin) < 1e-6
     assert not np.isnat(snapshot.positions[0].last_update_time)
+    assert snapshot.equity == desk.account.get_total_capital("LIGHTER")
+    pushed = desk.of_type(BalanceUpdateEvent)[-1].balance
+    assert (pushed.total, pushed.currency) == (snapshot.balances[0].total, snapshot.balances[0].currency)
     desk.connector.request_snapshot(include_orders=False)
     desk.until(lambda: len(desk.of_type(AccountSnapshotEvent)) > known + 1)
     light = desk.of_type(AccountSnapshotEvent)[-1].snapshot
@@ -374,6 +406,7 @@ def test_cables_cut_again_and_again_leave_the_account_exactly_the_venues(desk: D
     # What never arrived stays in flight, for Qubx's reconciler to ask about; everything else is told.
     known = [order for order in orders if index_of(order.client_order_id) in arrived]
     desk.until(lambda: all(desk.order(order).status is not OrderStatus.SUBMITTED for order in known))
+    assert not [order for order in known if desk.order(order).status is OrderStatus.REJECTED]
     desk.until_equal()
     booked = [event.deal.trade_id for event in desk.of_type(DealEvent)]
     ours = venue.ask(lambda: [str(trade.trade_id) for trade in venue.engine.trades(account_index=US)])
