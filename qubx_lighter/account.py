@@ -61,6 +61,7 @@ class LighterAccountProcessor:
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock, for ``as_of``.
         health: told when a submit or cancel was answered.
+        on_transaction: called with each executed or failed transaction (leverage settings listen).
         loop: Qubx's shared loop, which everything here runs on.
     """
 
@@ -76,6 +77,7 @@ class LighterAccountProcessor:
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
         health: IHealthMonitor,
+        on_transaction: Callable[[wire.TxRow], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._converter = converter
@@ -87,6 +89,7 @@ class LighterAccountProcessor:
         self._emit = emit
         self._time = time_provider
         self._health = health
+        self._on_transaction = on_transaction
         self._loop = loop
         self._account = converter.account_index
         self._tracker = OrderTracker()
@@ -175,6 +178,7 @@ class LighterAccountProcessor:
     def _on_transactions(self, kind: str, raw: bytes) -> None:
         del kind
         for row in wire.decode(wire.AccountTxFrame, raw).txs or []:
+            self._on_transaction(row)
             self._observe_transaction(row)
 
     # --- orders ------------------------------------------------------------------------------------------------------

@@ -259,6 +259,7 @@ class _Account:
             emit=ctx.channel.send,
             time_provider=ctx.time_provider,
             health=ctx.health_monitor,
+            on_transaction=self._leverage.observe,
             loop=gateway.loop,
         )
         broker = LighterBroker(

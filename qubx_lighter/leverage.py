@@ -1,6 +1,7 @@
 """Configured leverage and margin mode per market: a cache of the venue's values, and paced writes.
 
-Qubx asks for the default leverage of every instrument of the universe at start. Each change is a signed transaction and
+What the venue accepted (200) is only queued: a value counts once the account's stream shows its transaction executed, or a
+snapshot shows the value. Qubx asks for the default leverage of every instrument of the universe at start. Each change is a signed transaction and
 the venue takes 40 of those a minute, so equal values are skipped, a newer wish replaces an older one that has not left yet,
 and the rest goes out one by one.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -22,10 +24,20 @@ from qubx_lighter.handlers.account import leverage_of, margin_mode_name
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.codes import Outcome
+from qubx_lighter.protocol.requests import failure
 from qubx_lighter.sender import Reply, Transaction, TransactionSender
 from qubx_lighter.signer import SignedTx, Signer
 
 _PACE_S: Final = 1.6
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Wish:
+    """A setting on its way: ``fraction`` in 1e-4."""
+
+    market_id: int
+    fraction: int
+    mode: MarginMode
 
 
 class LeverageSettings:
@@ -58,6 +70,7 @@ class LeverageSettings:
         self._loop = loop
         self._configured: dict[int, tuple[int, MarginMode]] = {}  # market id -> (fraction in 1e-4, mode)
         self._wanted: dict[int, tuple[int, MarginMode]] = {}
+        self._under_way: dict[str, _Wish] = {}  # by each hash of its transaction
         self._task: asyncio.Task[None] | None = None
 
     def learn(self, account: wire.AccountRow) -> None:
@@ -66,6 +79,18 @@ class LeverageSettings:
             if row.initial_margin_fraction:
                 fraction = round(row.initial_margin_fraction * MARGIN_FRACTION_SCALE / 100)
                 self._configured[row.market_id] = fraction, MarginMode(row.margin_mode)
+
+    def observe(self, row: wire.TxRow) -> None:
+        """Take the end of a transaction from the account's stream, where it is one of these."""
+        wish = self._under_way.get(row.hash)
+        if wish is None:
+            return
+        self._forget(wish)
+        reason = failure(row)
+        if reason is None:
+            self._took_effect(wish)
+        else:
+            self._failed(wish, 0, reason)
 
     def leverage(self, instrument: Instrument) -> float:
         """Tell the configured leverage."""
@@ -122,31 +147,47 @@ class LeverageSettings:
             market_id = next(iter(self._wanted))
             fraction, mode = self._wanted.pop(market_id)
             if self._configured.get(market_id) != (fraction, mode):
-                sign = partial(self._sign, market_id, fraction, mode)
-                replied = partial(self._replied, market_id, (fraction, mode))
-                self._sender.submit(Transaction(f"leverage of market {market_id}", sign, replied))
+                wish = _Wish(market_id, fraction, mode)
+                label = f"leverage of market {market_id}"
+                sent, replied = partial(self._sent, wish), partial(self._replied, wish)
+                self._sender.submit(Transaction(label, partial(self._sign, wish), replied, sent))
                 await asyncio.sleep(_PACE_S)
 
-    async def _sign(self, market_id: int, fraction: int, mode: MarginMode, nonce: int) -> SignedTx:
+    async def _sign(self, wish: _Wish, nonce: int) -> SignedTx:
         return await self._signer.update_leverage(
-            market_id=market_id, initial_margin_fraction=fraction, margin_mode=mode, nonce=nonce
+            market_id=wish.market_id, initial_margin_fraction=wish.fraction, margin_mode=wish.mode, nonce=nonce
         )
 
-    def _replied(self, market_id: int, wanted: tuple[int, MarginMode], reply: Reply) -> None:
-        instrument = self._instruments.instrument(market_id)
+    def _sent(self, wish: _Wish, signed: SignedTx) -> None:
+        self._under_way[signed.tx_hash] = wish
+
+    def _replied(self, wish: _Wish, reply: Reply) -> None:
+        """Code 200 is queued, no more; without an answer the next snapshot tells."""
         if reply.outcome is Outcome.ACCEPTED:
-            self._configured[market_id] = wanted
-            fraction, mode = wanted
-            leverage = leverage_of(fraction / MARGIN_FRACTION_SCALE)
-            update = VenueSettingsUpdate(instrument, leverage=leverage, margin_mode=margin_mode_name(mode))
-            self._emit(create_venue_settings_event(update))
+            self._under_way[reply.tx_hash] = wish
             return
-        logger.warning("lighter: leverage of {} was not set: {} {}", instrument.symbol, reply.code, reply.message)
+        self._forget(wish)
+        if reply.outcome is Outcome.REFUSED:
+            self._failed(wish, reply.code, reply.message)
+
+    def _forget(self, wish: _Wish) -> None:
+        self._under_way = {tx_hash: other for tx_hash, other in self._under_way.items() if other is not wish}
+
+    def _took_effect(self, wish: _Wish) -> None:
+        self._configured[wish.market_id] = wish.fraction, wish.mode
+        instrument = self._instruments.instrument(wish.market_id)
+        leverage = leverage_of(wish.fraction / MARGIN_FRACTION_SCALE)
+        update = VenueSettingsUpdate(instrument, leverage=leverage, margin_mode=margin_mode_name(wish.mode))
+        self._emit(create_venue_settings_event(update))
+
+    def _failed(self, wish: _Wish, code: int, text: str) -> None:
+        instrument = self._instruments.instrument(wish.market_id)
+        logger.warning("lighter: leverage of {} was not set: {} {}", instrument.symbol, code, text)
         error = VenueOperationError(
             timestamp=self._time.time(),
             message=f"leverage of {instrument.symbol} was not set",
             level=ErrorLevel.MEDIUM,
-            error=VenueError(reply.code, reply.message),
+            error=VenueError(code, text),
             operation="set_instrument_leverage",
             instrument=instrument,
         )

@@ -261,6 +261,10 @@ class Desk:
         assert found is not None, f"{order.client_order_id} is gone"
         return found
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function on the shared loop."""
+        return self._loop.call(function, *arguments)
+
     def of_type(self, *types: type) -> list[Any]:
         """The account events of some types, so far."""
         return [event for event in self.events if isinstance(event, types)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from qubx.core.account_manager.manager import AccountManager
@@ -27,9 +28,10 @@ from qubx.core.events import (
 )
 from qubx.core.exceptions import InvalidOrderParameters, NotSupported
 
-from qubx_lighter.constants import Code
+from qubx_lighter.constants import Code, TxType
+from qubx_lighter.protocol.requests import Request
 from qubx_lighter.sim import model
-from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
+from tests.live import BTC, ETH, MAKER, US, Desk, LiveVenue, desk_on
 
 ETH_MID = 400_000  # ticks of 0.01
 
@@ -355,6 +357,48 @@ def test_leverage_goes_out_once_is_clamped_and_equal_values_are_skipped(desk: De
     assert set(sent) == {20}
     assert len(sent) <= 2
     assert all(message[1] == "venue_settings" or "settings" in message[1] for message in desk.data)
+
+
+def test_a_leverage_that_the_position_cannot_bear_is_an_error_and_not_believed(desk: Desk, venue: LiveVenue) -> None:
+    venue.execute(model.Deposit(MAKER, 10**12))
+    venue.rest(ETH, ETH_MID + 100, 400_000, is_ask=True)
+    desk.until_status(desk.submit("ETH-USDC", 40.0, 4001.0, tif="ioc"), OrderStatus.FILLED)
+    eth = desk.instrument("ETH-USDC")
+    desk.connector.set_instrument_leverage(eth, 1.0)
+    desk.until(lambda: any(message[1] == "error" for message in desk.data))
+    (error,) = [message[2] for message in desk.data if message[1] == "error"]
+    assert ("set_instrument_leverage", eth) == (error.operation, error.instrument)
+    assert 20.0 == desk.connector.get_instrument_leverage(eth)
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        (TxType.CREATE_ORDER, OrderRejectedEvent),
+        (TxType.CANCEL_ORDER, OrderCancelRejectedEvent),
+        (TxType.MODIFY_ORDER, OrderUpdateRejectedEvent),
+    ],
+)
+def test_what_fails_at_the_sequencer_after_code_200_is_a_rejection(desk: Desk, kind: TxType, event: type) -> None:
+    processor = desk.connector.account  # type: ignore[attr-defined]
+    request = processor._requests.open(Request(kind, "qubx_ETH-USDC_5", ETH, "77"))
+    processor._requests.sent(request, "abc", 1)
+    row = {
+        "hash": "abc",
+        "type": int(kind),
+        "status": 2,
+        "event_info": '{"ae":"not <enough> {margin}"}',
+        "executed_at": 1,
+    }
+    frame = msgspec.json.encode({"txs": [row, row]})
+    desk.call(processor._on_transactions, "update", frame)
+    desk.until(lambda: desk.of_type(event))
+    (rejected,) = desk.of_type(event)
+    assert ("qubx_ETH-USDC_5", "77", "not <enough> {margin}") == (
+        rejected.client_order_id,
+        rejected.venue_order_id,
+        rejected.reason,
+    )
 
 
 def test_closing_flushes_what_was_sent_last(venue: LiveVenue) -> None:
