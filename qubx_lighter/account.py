@@ -15,6 +15,7 @@ venue's list does not know refreshes that list, and if it stays unknown there is
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -36,7 +37,7 @@ from qubx.core.interfaces import IHealthMonitor
 from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
-from qubx_lighter.errors import LighterError
+from qubx_lighter.errors import LighterError, WireError
 from qubx_lighter.handlers.account import AccountConverter, OwnDeal, row_time_ns, to_dt64, to_ns, trade_time_ns
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
@@ -45,6 +46,7 @@ from qubx_lighter.protocol.requests import RequestBook, failure
 from qubx_lighter.websocket import LighterWebSocketManager
 
 _RECOVERY_MARGIN_MS: Final = 30_000  # block times, which REST sorts and filters by, lag execution by up to 20 s
+_RECOVERY_PAUSE_S: Final = 30.0
 _SETTLE_S: Final = 0.25  # frames that a REST reply overtook arrive before the snapshot is handed on
 
 
@@ -99,6 +101,7 @@ class LighterAccountProcessor:
         self._last_deal_ms = 0
         self._start_ns = 0
         self._connections = 0
+        self._recovery: asyncio.Task[None] | None = None
         self._stats = {"deals": 0, "recovered_deals": 0, "snapshots": 0, "failed_snapshots": 0, "recoveries": 0}
         self._channels: Final[dict[str, tuple[Callable[[str, bytes], None], bool]]] = {
             f"account_all_orders/{self._account}": (self._on_orders, True),
@@ -156,16 +159,14 @@ class LighterAccountProcessor:
 
     def _on_orders(self, kind: str, raw: bytes) -> None:
         rows = [row for rows in (wire.decode(wire.AccountOrdersFrame, raw).orders or {}).values() for row in rows]
-        for row in rows:
-            self._observe(row)
-        if kind == "subscribed":
-            self._resolve_missing(rows)
+        self._observe_all(rows)
+        if kind == "subscribed" and (missing := self._tracker.missing_from(rows)):
+            self._spawn(self._look_up(missing))
 
     def _on_trades(self, kind: str, raw: bytes) -> None:
-        rows = _trade_rows(wire.decode(wire.AccountTradesFrame, raw))
-        for row in rows:
-            # The frame that answers the first subscribe is history from before this process; the first snapshot has it.
-            self._deliver(row, silent=kind == "subscribed" and self._connections <= 1)
+        del kind  # the frame that answers a subscribe replays history: what was seen, or was before us, says nothing
+        for row in _trade_rows(wire.decode(wire.AccountTradesFrame, raw)):
+            self._deliver(row)
 
     def _on_user_stats(self, kind: str, raw: bytes) -> None:
         del kind
@@ -182,6 +183,15 @@ class LighterAccountProcessor:
             self._observe_transaction(row)
 
     # --- orders ------------------------------------------------------------------------------------------------------
+
+    def _observe_all(self, rows: list[wire.OrderRow]) -> None:
+        """Say what is new in each row; one in a state that this version does not know leaves the others their say."""
+        for row in rows:
+            try:
+                self._observe(row)
+            except WireError as error:
+                logger.error("lighter: order {}: {}; asking for the whole account", row.order_index, error)
+                self._spawn(self._snapshot(include_orders=True))
 
     def _observe(self, row: wire.OrderRow) -> None:
         """Say what is new in an order row; one of a market that is not known waits for the snapshot that learns it."""
@@ -232,9 +242,12 @@ class LighterAccountProcessor:
     def _observe_transaction(self, row: wire.TxRow) -> None:
         """Tell a request that the sequencer refused after the API had accepted it; nothing else would."""
         reason = failure(row)
-        request = self._requests.by_hash(row.hash)
-        if reason is None or request is None or self._requests.take(request.kind, request.client_id) is None:
+        request = self._requests.of_transaction(row)
+        if reason is None or request is None:
             return
+        if self._requests.latest(request.kind, request.client_id) is not request:
+            return  # its end was seen, or a newer one has taken its place
+        self._requests.take(request.kind, request.client_id)
         event: OrderEvent
         ids: dict[str, Any] = {
             "instrument": self._instruments.instrument(request.market_id),
@@ -266,7 +279,7 @@ class LighterAccountProcessor:
 
     # --- deals -------------------------------------------------------------------------------------------------------
 
-    def _deliver(self, row: wire.TradeRow, *, silent: bool = False, recovered: bool = False) -> None:
+    def _deliver(self, row: wire.TradeRow, *, recovered: bool = False) -> None:
         """Emit our side of a trade once, whichever way it came."""
         if not self._known_market(row.market_id):
             return
@@ -274,11 +287,11 @@ class LighterAccountProcessor:
             if self._fills.seen(row.market_id, row.trade_id, own.is_ask):
                 continue
             self._last_deal_ms = max(self._last_deal_ms, row.timestamp)
-            if silent or trade_time_ns(row) < self._start_ns:
-                continue
+            if trade_time_ns(row) < self._start_ns:
+                continue  # the first snapshot has it
             self._stats["deals"] += 1
             self._stats["recovered_deals"] += recovered
-            self._emit(_deal_event(own))
+            self._emit(_deal_event(own) if own.has_order else _historical(own))
 
     async def _hist_deals(self, instrument: Instrument, since: dt_64) -> None:
         market = self._instruments.market(instrument)
@@ -293,30 +306,36 @@ class LighterAccountProcessor:
     # --- recovery ----------------------------------------------------------------------------------------------------
 
     def _on_state(self, connected: bool) -> None:  # noqa: FBT001 - the socket's listener signature
+        if self._recovery is not None:
+            self._recovery.cancel()  # the next connection begins anew
         if not connected:
             return
         self._connections += 1
         if self._connections > 1:
             self._stats["recoveries"] += 1
-            self._spawn(self._recover())
+            self._recovery = self._run_task(self._recover())
 
     async def _recover(self) -> None:
-        """Catch up with what a broken connection missed."""
+        """Catch up with what a broken connection missed, however long REST takes to answer again."""
+        for attempt in itertools.count():
+            try:
+                await self._catch_up()
+            except LighterError as error:
+                pause_s = min(2**attempt, _RECOVERY_PAUSE_S)
+                logger.warning("lighter: catching up failed, again in {} s: {}", pause_s, error)
+                await asyncio.sleep(pause_s)
+            else:
+                return
+
+    async def _catch_up(self) -> None:
         since_ms = self._last_deal_ms - _RECOVERY_MARGIN_MS
         for trade in await self._client.trades(self._account, market_id=None, since_ms=since_ms):
             self._deliver(trade, recovered=True)
         rows = await self._client.active_orders(self._account)
-        for row in rows:
-            self._observe(row)
+        self._observe_all(rows)
         await self._look_up(self._tracker.missing_from(rows))
         await self._look_up_unseen()
         await self._snapshot(include_orders=True)
-
-    def _resolve_missing(self, rows: list[wire.OrderRow]) -> None:
-        """Look up the orders that a full list of working orders no longer holds."""
-        missing = self._tracker.missing_from(rows)
-        if missing:
-            self._spawn(self._look_up(missing))
 
     async def _look_up(self, missing: list[wire.OrderRow]) -> None:
         for old in missing:
@@ -405,10 +424,11 @@ class LighterAccountProcessor:
         """Run on the loop, from any thread; a transport failure is a warning, since Qubx asks again."""
         self._loop.call_soon_threadsafe(self._run_task, coroutine)
 
-    def _run_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _run_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
+        return task
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

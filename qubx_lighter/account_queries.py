@@ -93,7 +93,8 @@ class AccountQueries:
         account = await self._client.account(self._account)
         await self._know_markets(account, orders or [])
         self._on_account(account)
-        time = to_dt64(units.time_ns(account.transaction_time)) if account.transaction_time else as_of
+        # Qubx books a deal later than this on top of the row. All before `as_of` is in it; the venue may vouch for more.
+        time = max(as_of, to_dt64(units.time_ns(account.transaction_time)))
         converter = self._converter
         maintenance = account.cross_maintenance_margin_requirement
         return AccountSnapshot(

@@ -171,8 +171,8 @@ class LighterBroker:
     ) -> None:
         self._requests.open(request)
 
-        def sent(signed: SignedTx) -> None:
-            self._requests.sent(request, signed.tx_hash, self._now_ns())
+        def sent(signed: SignedTx, nonce: int) -> None:
+            self._requests.sent(request, signed.tx_hash, nonce, self._now_ns())
 
         def replied(reply: Reply) -> None:
             self._requests.answered(request, reply.outcome, reply.tx_hash, self._now_ns())

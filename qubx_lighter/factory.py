@@ -41,7 +41,7 @@ from qubx_lighter.signer import Signer
 from qubx_lighter.websocket import LighterWebSocketManager
 
 _CLOSE_TIMEOUT_S: Final = 5.0
-_TOKEN_REUSE_S: Final = 600
+_TOKEN_REUSE_S: Final = 60
 
 
 class Gateway:
@@ -81,8 +81,8 @@ class Gateway:
             future.cancel()
             raise TransportError(f"no answer from {self.settings.base_url} within {timeout_s:g} s") from error
 
-    async def token(self) -> str:
-        """Give an auth token that is good for hours; it is minted anew every few minutes.
+    async def mint_token(self) -> str:
+        """Mint an auth token that is good for hours.
 
         Raises:
             ConfigurationError: there is no account to mint one for.
@@ -90,10 +90,18 @@ class Gateway:
         if self.signer is None:
             raise ConfigurationError("this needs an account: add it to accounts.toml")
         now_s = int(self.ctx.time_provider.time().astype("datetime64[s]").astype("int64"))
-        if now_s >= self._token_until_s:
-            self._token = await self.signer.auth_token(now_s=now_s, lifetime_s=AUTH_TOKEN_LIFETIME_S)
-            self._token_until_s = now_s + _TOKEN_REUSE_S
+        self._token = await self.signer.auth_token(now_s=now_s, lifetime_s=AUTH_TOKEN_LIFETIME_S)
+        self._token_until_s = now_s + _TOKEN_REUSE_S
         return self._token
+
+    async def token(self) -> str:
+        """Give the token of the last minute, or a new one: paged reads ask for one per page.
+
+        Raises:
+            ConfigurationError: there is no account to mint one for.
+        """
+        now_s = int(self.ctx.time_provider.time().astype("datetime64[s]").astype("int64"))
+        return self._token if now_s < self._token_until_s else await self.mint_token()
 
     def load_markets(self) -> None:
         """Fetch the markets and make them known to Qubx.
@@ -215,7 +223,7 @@ class _Account:
             base_url=settings.base_url,
         )
         account = gateway.run(self._check(account_index), settings.startup_timeout_s)
-        self._socket = LighterWebSocketManager(settings.ws_url, token=gateway.token, loop=gateway.loop)
+        self._socket = LighterWebSocketManager(settings.ws_url, token=gateway.mint_token, loop=gateway.loop)
         self._sender = TransactionSender(
             loop=gateway.loop,
             socket=self._socket,

@@ -18,7 +18,7 @@ from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, VenueSettingsUpdate, create_venue_settings_event
 from qubx.core.errors import ErrorLevel, VenueOperationError, create_error_event
 
-from qubx_lighter.constants import MARGIN_FRACTION_SCALE, MarginMode
+from qubx_lighter.constants import MARGIN_FRACTION_SCALE, MarginMode, TxType
 from qubx_lighter.errors import VenueError
 from qubx_lighter.handlers.account import leverage_of, margin_mode_name
 from qubx_lighter.instruments import LighterInstrumentLoader
@@ -70,7 +70,7 @@ class LeverageSettings:
         self._loop = loop
         self._configured: dict[int, tuple[int, MarginMode]] = {}  # market id -> (fraction in 1e-4, mode)
         self._wanted: dict[int, tuple[int, MarginMode]] = {}
-        self._under_way: dict[str, _Wish] = {}  # by each hash of its transaction
+        self._under_way: dict[str, _Wish] = {}  # by each hash and the nonce of its transaction
         self._task: asyncio.Task[None] | None = None
 
     def learn(self, account: wire.AccountRow) -> None:
@@ -82,8 +82,8 @@ class LeverageSettings:
 
     def observe(self, row: wire.TxRow) -> None:
         """Take the end of a transaction from the account's stream, where it is one of these."""
-        wish = self._under_way.get(row.hash)
-        if wish is None:
+        wish = self._under_way.get(row.hash) or self._under_way.get(str(row.nonce))
+        if wish is None or row.type != TxType.UPDATE_LEVERAGE:
             return
         self._forget(wish)
         reason = failure(row)
@@ -158,8 +158,8 @@ class LeverageSettings:
             market_id=wish.market_id, initial_margin_fraction=wish.fraction, margin_mode=wish.mode, nonce=nonce
         )
 
-    def _sent(self, wish: _Wish, signed: SignedTx) -> None:
-        self._under_way[signed.tx_hash] = wish
+    def _sent(self, wish: _Wish, signed: SignedTx, nonce: int) -> None:
+        self._under_way[signed.tx_hash] = self._under_way[str(nonce)] = wish
 
     def _replied(self, wish: _Wish, reply: Reply) -> None:
         """Code 200 is queued, no more; without an answer the next snapshot tells."""

@@ -56,12 +56,12 @@ class Reply(NamedTuple):
 
 @dataclass(slots=True)
 class Transaction:
-    """One write, frozen at the call: how to sign it with a nonce, and whom to tell."""
+    """One write, frozen at the call: how to sign it with a nonce, whom to tell of its outcome, and of each sending."""
 
     label: str
     sign: Callable[[int], Awaitable[SignedTx]]
     on_reply: Callable[[Reply], None]
-    on_sent: Callable[[SignedTx], None] | None = None
+    on_sent: Callable[[SignedTx, int], None] | None = None
     attempts: int = field(default=0, init=False)
 
 
@@ -198,7 +198,7 @@ class TransactionSender:
                 self._finish(transaction, Reply(Outcome.REFUSED, 0, str(error), "", nonce))
                 continue
             if transaction.on_sent is not None:
-                transaction.on_sent(signed)
+                transaction.on_sent(signed, nonce)
             self._stats["transactions"] += 1
             task = self._loop.create_task(self._exchange(order, transaction, signed, nonce))
             self._in_flight.add(task)

@@ -382,7 +382,7 @@ def test_a_leverage_that_the_position_cannot_bear_is_an_error_and_not_believed(d
 def test_what_fails_at_the_sequencer_after_code_200_is_a_rejection(desk: Desk, kind: TxType, event: type) -> None:
     processor = desk.connector.account  # type: ignore[attr-defined]
     request = processor._requests.open(Request(kind, "qubx_ETH-USDC_5", ETH, "77"))
-    processor._requests.sent(request, "abc", 1)
+    processor._requests.sent(request, "abc", 10**9, 1)
     row = {
         "hash": "abc",
         "type": int(kind),
@@ -399,6 +399,62 @@ def test_what_fails_at_the_sequencer_after_code_200_is_a_rejection(desk: Desk, k
         rejected.venue_order_id,
         rejected.reason,
     )
+
+
+def test_an_order_in_an_unknown_state_leaves_the_others_their_say_and_the_account_is_fetched(desk: Desk) -> None:
+    processor = desk.connector.account  # type: ignore[attr-defined]
+    known = len(desk.of_type(AccountSnapshotEvent))
+    row = {
+        "order_index": (1 << 48) + 1,
+        "client_order_index": 123,
+        "market_index": ETH,
+        "is_ask": True,
+        "status": "levitating",
+        "initial_base_amount": "1.0000",
+        "remaining_base_amount": "1.0000",
+        "filled_base_amount": "0.0000",
+        "filled_quote_amount": "0.000000",
+        "price": "5000.00",
+    }
+    good = row | {"order_index": (1 << 48) + 2, "client_order_index": 124, "status": "open"}
+    desk.call(processor._on_orders, "update", msgspec.json.encode({"orders": {"0": [row, good]}}))
+    desk.until(lambda: len(desk.of_type(AccountSnapshotEvent)) > known)
+    assert ["lighter_124"] == [event.client_order_id for event in desk.of_type(OrderAcceptedEvent)]
+
+
+def test_a_deal_without_an_order_moves_the_position_and_leaves_no_phantom(desk: Desk) -> None:
+    now_us = int(desk.time.time().astype("datetime64[us]").astype("int64"))
+    trade = {
+        "trade_id": 5,
+        "market_id": ETH,
+        "price": "4000.00",
+        "size": "0.2000",
+        "is_maker_ask": True,
+        "timestamp": now_us // 1000,
+        "transaction_time": now_us,
+        "type": "deleverage",
+        "bid_account_id": US,
+        "ask_account_id": 9,
+    }
+    processor = desk.connector.account  # type: ignore[attr-defined]
+    desk.call(processor._on_trades, "update", msgspec.json.encode({"trades": [trade]}))
+    desk.until(lambda: desk.of_type(DealEvent))
+    assert 0.2 == desk.account.get_position(desk.instrument("ETH-USDC")).quantity
+    assert {} == desk.account.get_orders()
+
+
+def test_catching_up_goes_on_until_it_succeeded(desk: Desk, venue: LiveVenue) -> None:
+    order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3999.5), OrderStatus.ACCEPTED)
+    processor = desk.connector.account  # type: ignore[attr-defined]
+    account = venue.ask(venue.engine.account, US)
+    keys = dict(account.keys)
+    venue.drop_connections()
+    venue.ask(account.keys.clear)  # REST refuses the token for now
+    venue.take(ETH, 399_950, 5000, is_ask=True)
+    desk.until(lambda: processor.stats()["recoveries"] == 1)
+    venue.ask(account.keys.update, keys)
+    desk.until_status(order, OrderStatus.FILLED)
+    desk.until_equal()
 
 
 def test_closing_flushes_what_was_sent_last(venue: LiveVenue) -> None:

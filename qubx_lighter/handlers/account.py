@@ -96,12 +96,13 @@ class OrderIds(NamedTuple):
 
 
 class OwnDeal(NamedTuple):
-    """One side of a trade that is this account's."""
+    """One side of a trade that is this account's; a deleverage has no order, and is named by its trade."""
 
     instrument: Instrument
     client_id: str
     venue_id: str
     is_ask: bool
+    has_order: bool
     deal: Deal
 
 
@@ -133,9 +134,9 @@ class AccountConverter:
 
     # --- ids ---------------------------------------------------------------------------------------------------------
 
-    def client_id(self, instrument: Instrument, order_index: int, client_order_index: int) -> str:
+    def client_id(self, instrument: Instrument, venue_id: str, client_order_index: int) -> str:
         """Name an order as Qubx knows it: our id, another bot's, or the venue's."""
-        return external_client_id(self.ids.client_id_of(client_order_index, instrument.symbol), str(order_index))
+        return external_client_id(self.ids.client_id_of(client_order_index, instrument.symbol), venue_id)
 
     def index_of(self, order: Order) -> int:
         """Address an order at the venue: its own index where known, else the client order index."""
@@ -152,11 +153,8 @@ class AccountConverter:
             UnknownMarketError: the venue lists no such market.
         """
         instrument = self.instruments.instrument(row.market_index)
-        return OrderIds(
-            instrument,
-            self.client_id(instrument, row.order_index, row.client_order_index),
-            str(row.order_index),
-        )
+        venue_id = str(row.order_index)
+        return OrderIds(instrument, self.client_id(instrument, venue_id, row.client_order_index), venue_id)
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
@@ -265,15 +263,17 @@ class AccountConverter:
             is_maker = row.is_maker_ask == is_ask
             ppm = row.maker_fee + row.integrator_maker_fee if is_maker else row.taker_fee + row.integrator_taker_fee
             suffix = "" if len(sides) == 1 else (":a" if is_ask else ":b")
+            venue_id = str(order_index) if order_index else f"{row.type}-{row.trade_id}"
             own.append(
                 OwnDeal(
                     instrument,
-                    self.client_id(instrument, order_index, client_index),
-                    str(order_index),
+                    self.client_id(instrument, venue_id, client_index),
+                    venue_id,
                     is_ask,
+                    bool(order_index),
                     Deal(
                         trade_id=f"{row.trade_id}{suffix}",
-                        order_id=str(order_index),
+                        order_id=venue_id,
                         time=time,
                         amount=-row.size if is_ask else row.size,
                         price=row.price,

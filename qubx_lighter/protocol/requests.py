@@ -1,4 +1,4 @@
-"""What this process asked for and has not yet seen the end of: creates, amends and cancels, by client id and by hash.
+"""What this process asked for and has not yet seen the end of: creates, amends and cancels, by client id and by transaction.
 
 A code 200 only says that the venue queued a transaction. Its end shows on the account channels: as an order row, as a
 failed transaction (``account_tx``), or, rarely, as nothing at all. This book keeps what is needed to name the order in
@@ -60,7 +60,7 @@ class RequestBook:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._latest: OrderedDict[tuple[TxType, str], Request] = OrderedDict()
-        self._by_hash: OrderedDict[str, Request] = OrderedDict()
+        self._by_transaction: OrderedDict[str, Request] = OrderedDict()
 
     def open(self, request: Request) -> Request:
         """Keep a request from the moment it is queued."""
@@ -71,15 +71,17 @@ class RequestBook:
                 self._latest.popitem(last=False)
         return request
 
-    def sent(self, request: Request, tx_hash: str, now_ns: int) -> None:
-        """Note that the request was written under ``tx_hash``; a request sent again has another hash."""
+    def sent(self, request: Request, tx_hash: str, nonce: int, now_ns: int) -> None:
+        """Note that the request was written under ``tx_hash`` and ``nonce``; a request sent again has others."""
         request.progress, request.time_ns = Progress.SENT, now_ns
-        self._index(request, tx_hash)
+        request.tx_hash = tx_hash
+        self._index(request, tx_hash, _nonce_key(nonce))
 
     def answered(self, request: Request, outcome: Outcome, tx_hash: str, now_ns: int) -> None:
         """Note the outcome; the venue's hash is indexed beside ours, should it differ."""
         request.progress, request.time_ns = _PROGRESS[outcome], now_ns
         if tx_hash:
+            request.tx_hash = tx_hash
             self._index(request, tx_hash)
 
     def latest(self, kind: TxType, client_id: str) -> Request | None:
@@ -90,10 +92,7 @@ class RequestBook:
     def take(self, kind: TxType, client_id: str) -> Request | None:
         """Find it and forget it: its end was seen."""
         with self._lock:
-            request = self._latest.pop((kind, client_id), None)
-            if request is not None:
-                self._by_hash.pop(request.tx_hash, None)
-            return request
+            return self._latest.pop((kind, client_id), None)
 
     def unseen(self, kind: TxType) -> list[Request]:
         """List the requests of a kind that were written and whose end was not seen, oldest first."""
@@ -104,17 +103,23 @@ class RequestBook:
                 if other is kind and request.progress not in (Progress.QUEUED, Progress.REFUSED)
             ]
 
-    def by_hash(self, tx_hash: str) -> Request | None:
-        """Find the request that a transaction carried."""
+    def of_transaction(self, row: wire.TxRow) -> Request | None:
+        """Find the request that a transaction carried, by its hash or, where the venue hashes otherwise, by its nonce."""
         with self._lock:
-            return self._by_hash.get(tx_hash)
+            request = self._by_transaction.get(row.hash) or self._by_transaction.get(_nonce_key(row.nonce))
+        return request if request is not None and request.kind == row.type else None
 
-    def _index(self, request: Request, tx_hash: str) -> None:
+    def _index(self, request: Request, *keys: str) -> None:
         with self._lock:
-            request.tx_hash = tx_hash
-            self._by_hash[tx_hash] = request
-            while len(self._by_hash) > self._capacity:
-                self._by_hash.popitem(last=False)
+            for key in keys:
+                self._by_transaction[key] = request
+                self._by_transaction.move_to_end(key)
+            while len(self._by_transaction) > 2 * self._capacity:
+                self._by_transaction.popitem(last=False)
+
+
+def _nonce_key(nonce: int) -> str:
+    return f"nonce {nonce}"
 
 
 def failure(row: wire.TxRow) -> str | None:

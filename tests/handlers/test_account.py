@@ -167,6 +167,11 @@ def test_a_trade_with_oneself_keeps_both_legs_apart(converter: AccountConverter)
     assert {"77:a": -0.5, "77:b": 0.5} == {own.deal.trade_id: own.deal.amount for own in legs}
 
 
+def test_a_deleverage_without_an_order_is_named_by_its_trade(converter: AccountConverter) -> None:
+    (own,) = converter.deals(trade_row(type="deleverage", bid_id=0, bid_client_id=0))
+    assert (False, "deleverage-77", "ext:deleverage-77") == (own.has_order, own.venue_id, own.client_id)
+
+
 def test_a_trade_of_others_is_none_of_ours(converter: AccountConverter) -> None:
     assert [] == converter.deals(trade_row(bid_account_id=8))
 

@@ -14,6 +14,10 @@ def create(client_id: str) -> Request:
     return Request(TxType.CREATE_ORDER, client_id, market_id=1)
 
 
+def row(tx_hash: str, kind: TxType = TxType.CREATE_ORDER, nonce: int = -1) -> wire.TxRow:
+    return wire.TxRow(hash=tx_hash, type=int(kind), status=2, nonce=nonce)
+
+
 def test_a_request_is_found_by_order_from_the_moment_it_is_queued() -> None:
     book = RequestBook()
     request = book.open(create("a"))
@@ -25,12 +29,25 @@ def test_a_request_is_found_by_order_from_the_moment_it_is_queued() -> None:
 def test_a_sent_request_is_found_by_every_hash_it_had() -> None:
     book = RequestBook()
     request = book.open(create("a"))
-    book.sent(request, "ours", now_ns=5)
+    book.sent(request, "ours", 8, now_ns=5)
     assert (Progress.SENT, 5) == (request.progress, request.time_ns)
     book.answered(request, Outcome.ACCEPTED, "theirs", now_ns=6)
     assert (Progress.ACCEPTED, 6, "theirs") == (request.progress, request.time_ns, request.tx_hash)
-    assert request is book.by_hash("ours")
-    assert request is book.by_hash("theirs")
+    assert request is book.of_transaction(row("ours"))
+    assert request is book.of_transaction(row("theirs"))
+    assert request is book.of_transaction(row("unheard of", nonce=8))
+    assert book.of_transaction(row("unheard of", nonce=9)) is None
+    assert book.of_transaction(row("ours", TxType.CANCEL_ORDER)) is None
+
+
+def test_a_nonce_belongs_to_the_last_that_was_sent_with_it() -> None:
+    book = RequestBook()
+    first, second = book.open(create("a")), book.open(create("b"))
+    book.sent(first, "first", 8, now_ns=1)
+    book.sent(first, "first again", 9, now_ns=2)
+    book.sent(second, "second", 8, now_ns=3)
+    assert second is book.of_transaction(row("unheard of", nonce=8))
+    assert first is book.of_transaction(row("unheard of", nonce=9))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +56,7 @@ def test_a_sent_request_is_found_by_every_hash_it_had() -> None:
 def test_an_answer_without_a_hash_keeps_ours(outcome: Outcome, progress: Progress) -> None:
     book = RequestBook()
     request = book.open(create("a"))
-    book.sent(request, "ours", now_ns=5)
+    book.sent(request, "ours", 8, now_ns=5)
     book.answered(request, outcome, "", now_ns=6)
     assert (progress, "ours") == (request.progress, request.tx_hash)
 
@@ -55,10 +72,10 @@ def test_what_was_written_and_not_seen_to_end_is_listed() -> None:
     book = RequestBook()
     queued, sent, refused, unknown = (book.open(create(name)) for name in "abcd")
     for request in (sent, refused, unknown):
-        book.sent(request, f"hash-{request.client_id}", now_ns=1)
+        book.sent(request, f"hash-{request.client_id}", 8, now_ns=1)
     book.answered(refused, Outcome.REFUSED, "", now_ns=2)
     book.answered(unknown, Outcome.UNKNOWN, "", now_ns=2)
-    book.sent(book.open(Request(TxType.CANCEL_ORDER, "b", 1)), "hash-cancel", now_ns=3)
+    book.sent(book.open(Request(TxType.CANCEL_ORDER, "b", 1)), "hash-cancel", 9, now_ns=3)
     assert [sent, unknown] == book.unseen(TxType.CREATE_ORDER)
     assert Progress.QUEUED is queued.progress
 
@@ -66,20 +83,19 @@ def test_what_was_written_and_not_seen_to_end_is_listed() -> None:
 def test_what_was_taken_is_gone() -> None:
     book = RequestBook()
     request = book.open(create("a"))
-    book.sent(request, "hash", now_ns=5)
+    book.sent(request, "hash", 8, now_ns=5)
     assert request is book.take(TxType.CREATE_ORDER, "a")
     assert book.take(TxType.CREATE_ORDER, "a") is None
-    assert book.by_hash("hash") is None
 
 
 def test_the_oldest_is_forgotten_beyond_the_capacity() -> None:
     book = RequestBook(capacity=2)
-    for name in "abc":
-        book.sent(book.open(create(name)), f"hash-{name}", now_ns=1)
+    for nonce, name in enumerate("abc"):
+        book.sent(book.open(create(name)), f"hash-{name}", nonce, now_ns=1)
     assert book.latest(TxType.CREATE_ORDER, "a") is None
-    assert book.by_hash("hash-a") is None
+    assert book.of_transaction(row("hash-a", nonce=0)) is None
     assert book.latest(TxType.CREATE_ORDER, "c") is not None
-    assert book.by_hash("hash-b") is not None
+    assert book.of_transaction(row("hash-b")) is not None
 
 
 @pytest.mark.parametrize(
