@@ -234,6 +234,11 @@ class Desk:
 
     # --- the channel -------------------------------------------------------------------------------------------------
 
+    def listen(self, seconds: float) -> None:
+        """Take what comes for a while."""
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() >= end)
+
     def until(self, condition: Callable[[], object]) -> None:
         """Take messages until a condition holds."""
         deadline = time.monotonic() + PATIENCE_S
