@@ -104,3 +104,11 @@ def test_the_version_is_stated_once() -> None:
     assert ["version"] == project["project"]["dynamic"]
     assert "qubx_lighter/__init__.py" == project["tool"]["hatch"]["version"]["path"]
     assert qubx_lighter.__version__.count(".") == 2
+
+
+def test_qubx_comes_with_its_connectors() -> None:
+    """Without the extra there is no ccxt, and without ccxt Qubx cannot import what a plugin needs."""
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        dependencies = tomllib.load(file)["project"]["dependencies"]
+    assert "qubx[connectors]>=5,<6" in dependencies
+    assert "qubx-lighter-api>=0.2,<1" in dependencies
