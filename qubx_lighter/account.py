@@ -19,6 +19,7 @@ import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+import msgspec
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, Order, RejectCause, dt_64
 from qubx.core.events import (
@@ -144,11 +145,9 @@ class LighterAccountProcessor:
 
     def request_order_status(self, order: Order) -> None:
         """Look one order up and emit what became of it; thread-safe, reads ``order`` now."""
-        venue_id = order.venue_order_id
+        index = self._converter.index_of(order)
         self._spawn(
-            self._order_status(
-                order.instrument, order.client_order_id, self._converter.index_of(order), venue_id, order.submitted_at
-            )
+            self._order_status(order.instrument, order.client_order_id, index, order.venue_order_id, order.submitted_at)
         )
 
     def request_hist_deals(self, instrument: Instrument, since: dt_64) -> None:
@@ -158,7 +157,8 @@ class LighterAccountProcessor:
     # --- frames ------------------------------------------------------------------------------------------------------
 
     def _on_orders(self, kind: str, raw: bytes) -> None:
-        rows = [row for rows in (wire.decode(wire.AccountOrdersFrame, raw).orders or {}).values() for row in rows]
+        orders = wire.decode(wire.AccountOrdersFrame, raw).orders or {}
+        rows = [row for rows in orders.values() for row in rows or []]
         self._observe_all(rows)
         if kind == "subscribed" and (missing := self._tracker.missing_from(rows)):
             self._spawn(self._look_up(missing))
@@ -283,7 +283,7 @@ class LighterAccountProcessor:
         """Emit our side of a trade once, whichever way it came."""
         if not self._known_market(row.market_id):
             return
-        for own in self._converter.deals(row):
+        for own in self._own_deals(row):
             if self._fills.seen(row.market_id, row.trade_id, own.is_ask):
                 continue
             self._last_deal_ms = max(self._last_deal_ms, row.timestamp)
@@ -293,11 +293,20 @@ class LighterAccountProcessor:
             self._stats["recovered_deals"] += recovered
             self._emit(_deal_event(own) if own.has_order else _historical(own))
 
+    def _own_deals(self, row: wire.TradeRow) -> list[OwnDeal]:
+        """Convert our side; a row without client ids, as in 2025, takes them from the orders that were seen."""
+        ids = {
+            f"{side}_client_id": getattr(row, f"{side}_client_id")
+            or self._tracker.client_order_index(getattr(row, f"{side}_id"))
+            for side in ("ask", "bid")
+        }
+        return self._converter.deals(msgspec.structs.replace(row, **ids))
+
     async def _hist_deals(self, instrument: Instrument, since: dt_64) -> None:
         market = self._instruments.market(instrument)
         since_ms = int(since.astype("datetime64[ms]").astype("int64"))
         for row in await self._client.trades(self._account, market_id=market.market_id, since_ms=since_ms):
-            for own in self._converter.deals(row):
+            for own in self._own_deals(row):
                 self._fills.seen(row.market_id, row.trade_id, own.is_ask)
                 # A historical deal goes by the venue's id, which an order may not have yet whose ack was lost.
                 self._emit(_accepted_before(own))
@@ -370,10 +379,8 @@ class LighterAccountProcessor:
     ) -> None:
         """Answer with the truth: the order's state, or that the venue has positively no trace of it."""
         market = self._instruments.market(instrument)
-        order_index = int(venue_id) if venue_id is not None else None
-        client_index = 0 if index > MAX_CLIENT_ORDER_INDEX else index
-        if not client_index and order_index is not None:
-            client_index = self._tracker.client_order_index(order_index)
+        order_index = index if index > MAX_CLIENT_ORDER_INDEX else None
+        client_index = index if order_index is None else self._tracker.client_order_index(order_index)
         row = await self._queries.find(market.market_id, order_index, client_index)
         if row is None:
             if await self._queries.may_still_arrive(client_id, submitted_at):
@@ -443,7 +450,7 @@ class LighterAccountProcessor:
 def _trade_rows(frame: wire.AccountTradesFrame) -> list[wire.TradeRow]:
     """List a frame's trades oldest first; the order inside frames is not promised."""
     trades = frame.trades or []
-    rows = trades if isinstance(trades, list) else [row for rows in trades.values() for row in rows]
+    rows = trades if isinstance(trades, list) else [row for rows in trades.values() for row in rows or []]
     return sorted(rows, key=lambda row: row.trade_id)
 
 

@@ -18,6 +18,7 @@ from qubx_lighter.protocol.requests import Progress, RequestBook, failure
 _NS: Final = 1_000_000_000
 _LOOKUP_GRACE_NS: Final = 10 * _NS  # an order may be invisible for seconds between the venue's two lists
 _STATUS_PAGES: Final = 3
+_TX_PENDING: Final = 1  # 0 failed, 2 executed, 3 packed, 4 committed, 5 verified
 
 
 class AccountQueries:
@@ -55,7 +56,7 @@ class AccountQueries:
         found: list[wire.OrderRow] = []
         if client_order_index:
             found += await self._client.orders_by_client_index(self._account, [client_order_index])
-        if not _pick(found, order_index):
+        if not _pick(found, order_index, client_order_index):
             found += await self._client.active_orders(self._account, market_id=market_id)
         cursor: str | None = None
         for _ in range(_STATUS_PAGES):
@@ -80,7 +81,7 @@ class AccountQueries:
         if request.progress is Progress.REFUSED or not request.tx_hash:
             return False
         row = await self._client.transaction(request.tx_hash)
-        return row is not None and failure(row) is None
+        return row is not None and row.status == _TX_PENDING and failure(row) is None
 
     async def snapshot(self, *, include_orders: bool) -> AccountSnapshot:
         """Fetch the whole account; ``as_of`` is the local time before the first request.

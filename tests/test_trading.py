@@ -444,6 +444,28 @@ def test_a_deal_without_an_order_moves_the_position_and_leaves_no_phantom(desk: 
     assert {} == desk.account.get_orders()
 
 
+def test_a_deal_without_client_ids_finds_its_order_by_the_venues_id(desk: Desk) -> None:
+    order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3990.0), OrderStatus.ACCEPTED)
+    now_us = int(desk.time.time().astype("datetime64[us]").astype("int64"))
+    trade = {
+        "trade_id": 5,
+        "market_id": ETH,
+        "price": "3990.00",
+        "size": "0.2000",
+        "is_maker_ask": False,
+        "timestamp": now_us // 1000,
+        "transaction_time": now_us,
+        "bid_id": int(order.venue_order_id or 0),
+        "bid_account_id": US,
+        "ask_account_id": 9,
+    }
+    processor = desk.connector.account  # type: ignore[attr-defined]
+    desk.call(processor._on_trades, "update", msgspec.json.encode({"trades": {"0": [trade], "1": None}}))
+    desk.until(lambda: desk.of_type(DealEvent))
+    assert order.client_order_id == desk.of_type(DealEvent)[0].client_order_id
+    assert 0.2 == desk.order(order).filled_quantity
+
+
 def test_catching_up_goes_on_until_it_succeeded(desk: Desk, venue: LiveVenue) -> None:
     order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3999.5), OrderStatus.ACCEPTED)
     processor = desk.connector.account  # type: ignore[attr-defined]

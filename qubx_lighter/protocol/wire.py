@@ -136,13 +136,13 @@ class OrderRow(msgspec.Struct, gc=False):
 class AccountOrdersFrame(msgspec.Struct):
     """``account_all_orders/{account}``: the snapshot lists active orders only, an update the changed ones."""
 
-    orders: dict[str, list[OrderRow]] | None = None
+    orders: dict[str, list[OrderRow] | None] | None = None
 
 
 class AccountTradesFrame(msgspec.Struct):
     """``account_all_trades/{account}``; documented as keyed by market, warned to be a flat list in updates: both are read."""
 
-    trades: dict[str, list[TradeRow]] | list[TradeRow] | None = None
+    trades: dict[str, list[TradeRow] | None] | list[TradeRow] | None = None
 
 
 class PositionRow(msgspec.Struct, gc=False):
@@ -165,7 +165,7 @@ class PositionRow(msgspec.Struct, gc=False):
 class AccountPositionsFrame(msgspec.Struct):
     """``account_all_positions/{account}``: rows merge; only a ``subscribed/`` frame may imply flat."""
 
-    positions: dict[str, PositionRow] | None = None
+    positions: dict[str, PositionRow | None] | None = None
 
 
 class UserStats(msgspec.Struct):
