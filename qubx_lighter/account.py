@@ -104,11 +104,12 @@ class LighterAccountProcessor:
         self._connections = 0
         self._recovery: asyncio.Task[None] | None = None
         self._stats = {"deals": 0, "recovered_deals": 0, "snapshots": 0, "failed_snapshots": 0, "recoveries": 0}
-        self._channels: Final[dict[str, tuple[Callable[[str, bytes], None], bool]]] = {
-            f"account_all_orders/{self._account}": (self._on_orders, True),
-            f"account_all_trades/{self._account}": (self._on_trades, False),
-            f"user_stats/{self._account}": (self._on_user_stats, False),
-            f"account_tx/{self._account}": (self._on_transactions, True),
+        # Trades and stats are said to need no token (2026) and were captured with one (2025): a token does no harm.
+        self._channels: Final[dict[str, Callable[[str, bytes], None]]] = {
+            f"account_all_orders/{self._account}": self._on_orders,
+            f"account_all_trades/{self._account}": self._on_trades,
+            f"user_stats/{self._account}": self._on_user_stats,
+            f"account_tx/{self._account}": self._on_transactions,
         }
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
@@ -117,8 +118,8 @@ class LighterAccountProcessor:
         """Subscribe the account channels and ask for the first snapshot; thread-safe."""
         self._start_ns = to_ns(self._time.time())
         self._last_deal_ms = self._start_ns // 1_000_000
-        for channel, (handler, auth) in self._channels.items():
-            self._socket.subscribe(channel, handler, auth=auth)
+        for channel, handler in self._channels.items():
+            self._socket.subscribe(channel, handler, auth=True)
         self._socket.on_state(self._on_state)
         self.request_snapshot(include_orders=True)
 
