@@ -115,12 +115,13 @@ class LighterAccountProcessor:
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Subscribe the account channels and ask for the first snapshot; thread-safe."""
+        """Connect, subscribe the account channels and ask for the first snapshot; thread-safe."""
         self._start_ns = to_ns(self._time.time())
         self._last_deal_ms = self._start_ns // 1_000_000
         for channel, handler in self._channels.items():
             self._socket.subscribe(channel, handler, auth=True)
         self._socket.on_state(self._on_state)
+        self._socket.start()
         self.request_snapshot(include_orders=True)
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import click
@@ -62,6 +62,7 @@ class Gateway:
         )
         self.market_ws = LighterWebSocketManager(settings.ws_url, loop=self.loop)
         self.unknown_symbols: list[str] = []
+        self._stop_observing: Callable[[], None] = lambda: None
         self.signer: Signer | None = None
         self.sender: TransactionSender | None = None
         self._token = ""
@@ -117,7 +118,7 @@ class Gateway:
                 "Check the network, or params.base_url / LIGHTER_BASE_URL"
             ) from error
         publish(self.instruments.instruments)
-        observe_unknown(self.ctx.exchange_name.upper(), self._report_unknown)
+        self._stop_observing = observe_unknown(self.ctx.exchange_name.upper(), self._report_unknown)
 
     def _report_unknown(self, symbol: str, close: list[str]) -> None:
         hint = f"did you mean {', '.join(close)}?" if close else "`qubx-lighter instruments` lists what there is"
@@ -142,6 +143,7 @@ class Gateway:
 
     def close_market(self) -> None:
         """Flush what is still to be sent, then close the market data socket; bounded, idempotent."""
+        self._stop_observing()
         self.close_quietly(self._close_market(), self.settings.flush_timeout_s + _CLOSE_TIMEOUT_S)
 
     async def _close_market(self) -> None:
@@ -294,7 +296,6 @@ class _Account:
         gateway.signer = self._signer
         gateway.sender = self._sender
         gateway.account_opened()
-        self._socket.start()
         self._closed = False
 
     async def _check(self, account_index: int) -> Any:
