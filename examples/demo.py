@@ -224,11 +224,8 @@ def report(ctx: IStrategyContext, strategy: TwoSidedQuoter) -> None:
     )
 
 
-def run(folder: Path, *, seconds: float, interrupt: bool) -> int:
-    """Run the demo in ``folder``; give the exit status."""
-    venue = Venue(folder)
-    venue.start()
-    say(f"a Lighter venue listens on {venue.url}")
+def start_strategy(venue: Venue) -> IStrategyContext:
+    """Run the example strategy against the venue, through Qubx's own runner."""
     os.environ["LIGHTER_BASE_URL"] = venue.url
     sys.path.insert(0, str(HERE))
     from loguru import logger
@@ -237,9 +234,19 @@ def run(folder: Path, *, seconds: float, interrupt: bool) -> int:
     from qubx.utils.runner.runner import run_strategy_yaml
 
     say("starting the strategy through Qubx's runner")
-    ctx = run_strategy_yaml(HERE / "demo.yml", venue.accounts, blocking=False)
-    strategy: Any = ctx.strategy
-    try:
+    return run_strategy_yaml(HERE / "demo.yml", venue.accounts, blocking=False)
+
+
+def run(folder: Path, *, seconds: float, interrupt: bool) -> int:
+    """Run the demo in ``folder``; give the exit status."""
+    venue = Venue(folder)
+    with contextlib.ExitStack() as stack:
+        stack.callback(venue.kill)
+        venue.start()
+        say(f"a Lighter venue listens on {venue.url}")
+        ctx = start_strategy(venue)
+        stack.callback(ctx.stop)
+        strategy: Any = ctx.strategy
         deadline = time.monotonic() + START_TIMEOUT_S
         while not getattr(strategy, "sent", 0):
             if time.monotonic() > deadline:
@@ -247,9 +254,7 @@ def run(folder: Path, *, seconds: float, interrupt: bool) -> int:
                 return 1
             time.sleep(0.1)
         watch(strategy, seconds, venue, interrupt=interrupt)
-        strategy.offset_ticks = (
-            FAR_TICKS  # orders that rest through the comparison, so that there is something to compare
-        )
+        strategy.offset_ticks = FAR_TICKS  # orders that rest through the comparison: something to compare
         time.sleep(QUIET_S)
         strategy.quoting = False
         time.sleep(QUIET_S)
@@ -257,9 +262,6 @@ def run(folder: Path, *, seconds: float, interrupt: bool) -> int:
         report(ctx, strategy)
         ctx.stop()
         left = len(venue_account(venue)["orders"])
-    finally:
-        ctx.stop()
-        venue.kill()
     print()
     print(f"  qubx   {len(qubx['orders'])} orders, position {qubx['positions']}, balance {qubx['balance']:.4f} USDC")
     print(f"  venue  {len(truth['orders'])} orders, position {truth['positions']}, balance {truth['balance']:.4f} USDC")
