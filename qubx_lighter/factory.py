@@ -234,7 +234,7 @@ class _Account:
             api_key_index=api_key_index,
             timeout_s=settings.tx_timeout_s,
         )
-        requests = RequestBook()
+        requests = RequestBook(api_key_index)
         converter = AccountConverter(
             exchange=exchange,
             account_index=account_index,
@@ -249,6 +249,7 @@ class _Account:
             emit=ctx.channel.send,
             time_provider=ctx.time_provider,
             loop=gateway.loop,
+            api_key_index=api_key_index,
         )
         self._leverage.learn(account)
         queries = AccountQueries(

@@ -1,9 +1,11 @@
 """Configured leverage and margin mode per market: a cache of the venue's values, and paced writes.
 
 What the venue accepted (200) is only queued: a value counts once the account's stream shows its transaction executed, or a
-snapshot shows the value. Qubx asks for the default leverage of every instrument of the universe at start. Each change is a signed transaction and
-the venue takes 40 of those a minute, so equal values are skipped, a newer wish replaces an older one that has not left yet,
-and the rest goes out one by one.
+snapshot shows the value.
+
+Qubx asks for the default leverage of every instrument of the universe at start. Each change is a signed transaction and the
+venue takes 40 of those a minute, so equal values are skipped, a newer wish replaces an older one that has not left yet, and
+the rest goes out one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from qubx_lighter.handlers.account import leverage_of, margin_mode_name
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.codes import Outcome
-from qubx_lighter.protocol.requests import failure
+from qubx_lighter.protocol.requests import failure, own_nonce
 from qubx_lighter.sender import Reply, Transaction, TransactionSender
 from qubx_lighter.signer import SignedTx, Signer
 
@@ -50,6 +52,7 @@ class LeverageSettings:
         emit: puts a tuple on Qubx's channel.
         time_provider: Qubx's clock.
         loop: where the pacing runs.
+        api_key_index: whose transactions are ours.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class LeverageSettings:
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
         loop: asyncio.AbstractEventLoop,
+        api_key_index: int,
     ) -> None:
+        self._api_key_index = api_key_index
         self._instruments = instruments
         self._signer = signer
         self._sender = sender
@@ -82,8 +87,11 @@ class LeverageSettings:
 
     def observe(self, row: wire.TxRow) -> None:
         """Take the end of a transaction from the account's stream, where it is one of these."""
-        wish = self._under_way.get(row.hash) or self._under_way.get(str(row.nonce))
-        if wish is None or row.type != TxType.UPDATE_LEVERAGE:
+        if row.type != TxType.UPDATE_LEVERAGE:
+            return
+        nonce = own_nonce(row, self._api_key_index)
+        wish = self._under_way.get(row.hash) or (None if nonce is None else self._under_way.get(str(nonce)))
+        if wish is None:
             return
         self._forget(wish)
         reason = failure(row)
@@ -164,7 +172,8 @@ class LeverageSettings:
     def _replied(self, wish: _Wish, reply: Reply) -> None:
         """Code 200 is queued, no more; without an answer the next snapshot tells."""
         if reply.outcome is Outcome.ACCEPTED:
-            self._under_way[reply.tx_hash] = wish
+            if wish in self._under_way.values():  # its end may have been seen before this reply
+                self._under_way[reply.tx_hash] = wish
             return
         self._forget(wish)
         if reply.outcome is Outcome.REFUSED:

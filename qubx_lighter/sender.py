@@ -39,9 +39,7 @@ from qubx_lighter.signer import SignedTx
 
 _MAX_ATTEMPTS: Final = 5
 _SERVER_ERROR_STATUS: Final = 500
-_RETRY_PAUSE_S: Final = (
-    0.2  # times the attempts so far: the venue's next nonce "will not update right away" after a refusal
-)
+_RETRY_PAUSE_S: Final = 0.2  # times the attempts: the venue's next nonce "will not update right away" after a refusal
 
 
 class Reply(NamedTuple):

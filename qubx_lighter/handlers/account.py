@@ -30,7 +30,7 @@ from qubx.core.events import (
     OrderRejectedEvent,
 )
 
-from qubx_lighter.constants import MARGIN_FRACTION_SCALE, PPM, MarginMode
+from qubx_lighter.constants import MARGIN_FRACTION_SCALE, MarginMode
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.orders import Cause, ClientIds, StatusKind, classify_status
@@ -278,7 +278,7 @@ class AccountConverter:
                         amount=-row.size if is_ask else row.size,
                         price=row.price,
                         aggressive=not is_maker,
-                        fee_amount=row.price * row.size * ppm / PPM,
+                        fee_amount=units.ppm_fee(row.price * row.size, ppm),
                         fee_currency=self.collateral,
                     ),
                 )

@@ -56,7 +56,8 @@ class Request:
 class RequestBook:
     """The latest request of each kind for each client id; bounded, oldest out first; callable from any thread."""
 
-    def __init__(self, capacity: int = _CAPACITY) -> None:
+    def __init__(self, api_key_index: int, capacity: int = _CAPACITY) -> None:
+        self._api_key_index = api_key_index
         self._capacity = capacity
         self._lock = threading.Lock()
         self._latest: OrderedDict[tuple[TxType, str], Request] = OrderedDict()
@@ -105,8 +106,11 @@ class RequestBook:
 
     def of_transaction(self, row: wire.TxRow) -> Request | None:
         """Find the request that a transaction carried, by its hash or, where the venue hashes otherwise, by its nonce."""
+        nonce = own_nonce(row, self._api_key_index)
         with self._lock:
-            request = self._by_transaction.get(row.hash) or self._by_transaction.get(_nonce_key(row.nonce))
+            request = self._by_transaction.get(row.hash)
+            if request is None and nonce is not None:
+                request = self._by_transaction.get(_nonce_key(nonce))
         return request if request is not None and request.kind == row.type else None
 
     def _index(self, request: Request, *keys: str) -> None:
@@ -120,6 +124,21 @@ class RequestBook:
 
 def _nonce_key(nonce: int) -> str:
     return f"nonce {nonce}"
+
+
+def own_nonce(row: wire.TxRow, api_key_index: int) -> int | None:
+    """Give a transaction's nonce if our key signed it: the account's stream shows every key's, and each counts for itself.
+
+    Rows of 2025 name the key only in the transaction's own text; a row that names none is nobody's.
+    """
+    index = row.api_key_index
+    if index is None:
+        try:
+            info = json.loads(row.info) if row.info else {}
+        except ValueError:
+            info = {}
+        index = info.get("ApiKeyIndex") if isinstance(info, dict) else None
+    return row.nonce if index == api_key_index else None
 
 
 def failure(row: wire.TxRow) -> str | None:

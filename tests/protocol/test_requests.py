@@ -15,11 +15,11 @@ def create(client_id: str) -> Request:
 
 
 def row(tx_hash: str, kind: TxType = TxType.CREATE_ORDER, nonce: int = -1) -> wire.TxRow:
-    return wire.TxRow(hash=tx_hash, type=int(kind), status=2, nonce=nonce)
+    return wire.TxRow(hash=tx_hash, type=int(kind), status=2, nonce=nonce, api_key_index=4)
 
 
 def test_a_request_is_found_by_order_from_the_moment_it_is_queued() -> None:
-    book = RequestBook()
+    book = RequestBook(4)
     request = book.open(create("a"))
     assert request is book.latest(TxType.CREATE_ORDER, "a")
     assert Progress.QUEUED is request.progress
@@ -27,7 +27,7 @@ def test_a_request_is_found_by_order_from_the_moment_it_is_queued() -> None:
 
 
 def test_a_sent_request_is_found_by_every_hash_it_had() -> None:
-    book = RequestBook()
+    book = RequestBook(4)
     request = book.open(create("a"))
     book.sent(request, "ours", 8, now_ns=5)
     assert (Progress.SENT, 5) == (request.progress, request.time_ns)
@@ -41,7 +41,7 @@ def test_a_sent_request_is_found_by_every_hash_it_had() -> None:
 
 
 def test_a_nonce_belongs_to_the_last_that_was_sent_with_it() -> None:
-    book = RequestBook()
+    book = RequestBook(4)
     first, second = book.open(create("a")), book.open(create("b"))
     book.sent(first, "first", 8, now_ns=1)
     book.sent(first, "first again", 9, now_ns=2)
@@ -54,7 +54,7 @@ def test_a_nonce_belongs_to_the_last_that_was_sent_with_it() -> None:
     ("outcome", "progress"), [(Outcome.REFUSED, Progress.REFUSED), (Outcome.UNKNOWN, Progress.UNKNOWN)]
 )
 def test_an_answer_without_a_hash_keeps_ours(outcome: Outcome, progress: Progress) -> None:
-    book = RequestBook()
+    book = RequestBook(4)
     request = book.open(create("a"))
     book.sent(request, "ours", 8, now_ns=5)
     book.answered(request, outcome, "", now_ns=6)
@@ -62,14 +62,34 @@ def test_an_answer_without_a_hash_keeps_ours(outcome: Outcome, progress: Progres
 
 
 def test_a_newer_request_of_a_kind_replaces_the_older_one() -> None:
-    book = RequestBook()
+    book = RequestBook(4)
     book.open(Request(TxType.MODIFY_ORDER, "a", 1, price=1.0))
     newer = book.open(Request(TxType.MODIFY_ORDER, "a", 1, price=2.0))
     assert newer is book.latest(TxType.MODIFY_ORDER, "a")
 
 
+@pytest.mark.parametrize(
+    ("index", "info", "ours"),
+    [
+        (4, "", True),
+        (5, '{"ApiKeyIndex":4}', False),
+        (None, '{"ApiKeyIndex":4}', True),
+        (None, '{"ApiKeyIndex":5}', False),
+        (None, "", False),
+        (None, "not json", False),
+        (None, "[4]", False),
+    ],
+)
+def test_the_same_nonce_of_another_key_is_another_bots(index: int | None, info: str, ours: bool) -> None:
+    book = RequestBook(4)
+    request = book.open(create("a"))
+    book.sent(request, "ours", 8, now_ns=1)
+    theirs = wire.TxRow(hash="unheard of", type=14, status=0, nonce=8, api_key_index=index, info=info)
+    assert (request if ours else None) is book.of_transaction(theirs)
+
+
 def test_what_was_written_and_not_seen_to_end_is_listed() -> None:
-    book = RequestBook()
+    book = RequestBook(4)
     queued, sent, refused, unknown = (book.open(create(name)) for name in "abcd")
     for request in (sent, refused, unknown):
         book.sent(request, f"hash-{request.client_id}", 8, now_ns=1)
@@ -81,7 +101,7 @@ def test_what_was_written_and_not_seen_to_end_is_listed() -> None:
 
 
 def test_what_was_taken_is_gone() -> None:
-    book = RequestBook()
+    book = RequestBook(4)
     request = book.open(create("a"))
     book.sent(request, "hash", 8, now_ns=5)
     assert request is book.take(TxType.CREATE_ORDER, "a")
@@ -89,7 +109,7 @@ def test_what_was_taken_is_gone() -> None:
 
 
 def test_the_oldest_is_forgotten_beyond_the_capacity() -> None:
-    book = RequestBook(capacity=2)
+    book = RequestBook(4, capacity=2)
     for nonce, name in enumerate("abc"):
         book.sent(book.open(create(name)), f"hash-{name}", nonce, now_ns=1)
     assert book.latest(TxType.CREATE_ORDER, "a") is None
