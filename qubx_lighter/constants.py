@@ -58,6 +58,18 @@ class MarginMode(IntEnum):
     ISOLATED = 1
 
 
+RESOLUTIONS: Final[dict[str, int]] = {
+    "1m": 60_000,
+    "5m": 300_000,
+    "15m": 900_000,
+    "30m": 1_800_000,
+    "1h": 3_600_000,
+    "4h": 14_400_000,
+    "12h": 43_200_000,
+    "1d": 86_400_000,
+}
+"""The venue's candle resolutions, in ms, finest first."""
+
 NIL_MARKET_INDEX: Final = 255
 MAX_PRICE_TICKS: Final = 2**32 - 1  # uint32 in the transaction; larger values wrap silently in the native signer
 MAX_BASE_LOTS: Final = 2**48 - 1

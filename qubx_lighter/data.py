@@ -26,21 +26,16 @@ from qubx.core.series import Bar, Quote
 
 from qubx_lighter.errors import UnknownMarketError
 from qubx_lighter.handlers import (
-    CHANNELS,
-    DEFAULT_VIEW,
     HANDLERS,
-    WHOLE,
-    BookView,
     MarketHandler,
     TradesHandler,
-    ViewKey,
+    View,
+    parse,
 )
 from qubx_lighter.instruments import LighterInstrumentLoader, Market
 from qubx_lighter.streams import Delivery, Stream
 from qubx_lighter.websocket import LighterWebSocketManager
 
-_SUPPORTED: Final = "orderbook, orderbook(tick_size_pct, depth), quote, trade"
-_MAX_DEPTH: Final = 10_000
 _SETTLE_S: Final = 1.0  # Qubx subscribes one type after the other
 _RESUME_NS: Final = 60_000_000_000  # Qubx's watchdog closes a stream and opens it again after 3 s
 
@@ -51,7 +46,7 @@ class _Plan:
 
     instrument: Instrument
     market: Market
-    views: dict[ViewKey, None] = field(default_factory=dict)  # in the order they were asked for
+    views: dict[View, None] = field(default_factory=dict)  # in the order they were asked for
 
 
 class LighterDataProvider(IDataProvider):
@@ -139,7 +134,7 @@ class LighterDataProvider(IDataProvider):
         Raises:
             NotSupported: this connector has no such data; names what it has.
         """
-        _parse(subscription_type)
+        parse(subscription_type)
         found = {instrument: self._market(instrument) for instrument in instruments}
         with self._lock:
             held = {} if reset else self._wanted.get(subscription_type, {})
@@ -257,10 +252,10 @@ class LighterDataProvider(IDataProvider):
         """Derive the channels and views that are subscribed to."""
         plans: dict[str, _Plan] = {}
         for name, held in self._wanted.items():
-            kind, view = _parse(name)
+            wish = parse(name)
             for instrument, market in held.items():
-                plan = plans.setdefault(f"{kind}/{market.market_id}", _Plan(instrument, market))
-                plan.views[view] = None
+                plan = plans.setdefault(wish.channel(market.market_id), _Plan(instrument, market))
+                plan.views[wish.view] = None
         return plans
 
     def _silent_plans(self, plans: dict[str, _Plan]) -> dict[str, _Plan]:
@@ -320,30 +315,6 @@ class LighterDataProvider(IDataProvider):
 def _base(subscription_type: str) -> DataType:
     base: DataType = DataType.from_str(subscription_type)[0]
     return base
-
-
-def _parse(subscription_type: str) -> tuple[str, ViewKey]:
-    """Give the channel and the view that a subscription asks for.
-
-    Raises:
-        NotSupported: there is none.
-    """
-    try:
-        base, parameters = DataType.from_str(subscription_type)
-    except ValueError:
-        base, parameters = DataType.NONE, {}
-    kind = CHANNELS.get(base)
-    if kind is None or "timeframe" in parameters:
-        raise NotSupported(f"LIGHTER: no market data {subscription_type!r}; there is {_SUPPORTED}")
-    if base is not DataType.ORDERBOOK:
-        return kind, WHOLE
-    view = BookView(**parameters) if parameters else DEFAULT_VIEW
-    if not (0 <= view.tick_size_pct < 100 and 1 <= view.depth <= _MAX_DEPTH):  # noqa: PLR2004 - percent
-        raise NotSupported(
-            f"LIGHTER: no book {subscription_type!r}: tick_size_pct is 0 to 100 percent of the price, "
-            f"depth 1 to {_MAX_DEPTH}"
-        )
-    return kind, view
 
 
 _QUOTE_CHANNELS: Final = ("ticker", "order_book")

@@ -14,10 +14,10 @@ from collections.abc import Hashable, Iterable
 from typing import Any, Final, Protocol
 
 from qubx import logger
-from qubx.core.basics import CtrlChannel, DataType, Instrument
+from qubx.core.basics import CtrlChannel, Instrument
 
 from qubx_lighter.errors import WireError
-from qubx_lighter.handlers import MarketHandler, Output, ViewKey
+from qubx_lighter.handlers import MarketHandler, Output, View
 
 _BACKLOG_LIMIT: Final = 5_000  # items: some seconds of work for a strategy
 _DRAIN_INTERVAL_S: Final = 0.02
@@ -45,15 +45,15 @@ class Delivery:
         self._channel = channel
         self._counters = counters
         self._limit = limit
-        self._held: dict[Hashable, tuple[Instrument, DataType, Any, bool]] = {}
+        self._held: dict[Hashable, tuple[Instrument, str, Any, bool]] = {}
         self._conflating = False
 
     def publish(self, stream: Stream, outputs: Iterable[Output]) -> None:
         """Send the outputs of one frame, or keep them back while Qubx lags."""
         handler = stream.handler
         for view, data in outputs:
-            item = (handler.instrument, handler.data_type, data, False)
-            if handler.conflates and (self._conflating or self._backlog() > self._limit):
+            item = (handler.instrument, view.data_type, data, False)
+            if view.conflates and (self._conflating or self._backlog() > self._limit):
                 self._hold((stream, view), item)
             else:
                 self._send(item)
@@ -64,11 +64,11 @@ class Delivery:
             key: item for key, item in self._held.items() if not (isinstance(key, tuple) and key[0] is stream)
         }
 
-    def _send(self, item: tuple[Instrument, DataType, Any, bool]) -> None:
-        self._counters[item[1].value] += 1
+    def _send(self, item: tuple[Instrument, str, Any, bool]) -> None:
+        self._counters[item[1]] += 1
         self._channel.send(item)
 
-    def _hold(self, key: Hashable, item: tuple[Instrument, DataType, Any, bool]) -> None:
+    def _hold(self, key: Hashable, item: tuple[Instrument, str, Any, bool]) -> None:
         if not self._conflating:
             self._conflating = True
             self._counters["conflation_episodes"] += 1
@@ -121,7 +121,7 @@ class Stream:
         self._tries = 0
         self._last_ask = -_CALM_S
 
-    def view(self, views: Iterable[ViewKey]) -> list[ViewKey]:
+    def view(self, views: Iterable[View]) -> list[View]:
         """Set what is to be made of the frames; gives the views that are new."""
         before = self.handler.views
         self.handler.views = tuple(views)
@@ -131,7 +131,7 @@ class Stream:
         """Publish nothing from here on."""
         self.closed = True
 
-    def publish_current(self, views: Iterable[ViewKey]) -> None:
+    def publish_current(self, views: Iterable[View]) -> None:
         """Publish views that joined the open channel, where there is something to show."""
         if not self.closed:
             self._delivery.publish(self, self.handler.current(views))
@@ -152,7 +152,7 @@ class Stream:
             else:
                 outputs = handler.update(raw)
         except WireError:
-            if handler.conflates:  # what the frame changed is lost; an event of a trade stream is only itself
+            if handler.rebuilds:  # what the frame changed is lost; an event of a trade stream is only itself
                 handler.reset()
                 self._ask_for_snapshot()
             raise

@@ -11,7 +11,7 @@ from qubx.core.basics import CtrlChannel, DataType
 
 from qubx_lighter import streams
 from qubx_lighter.errors import WireError
-from qubx_lighter.handlers import HANDLERS, WHOLE, BookView
+from qubx_lighter.handlers import HANDLERS, QUOTES, TRADES, BookView
 from qubx_lighter.protocol.units import Scale
 from qubx_lighter.streams import Delivery, Stream
 from tests.handlers.test_orderbook import frame as book_frame
@@ -47,7 +47,7 @@ class Rig:
     def stream(self, kind: str, *views: Any) -> Stream:
         handler = HANDLERS[kind](self.instrument, Scale(2, 4), self.counters)
         stream = Stream(f"{kind}/0", handler, delivery=self.delivery, socket=self.socket, counters=self.counters)
-        stream.view(views or (WHOLE,))
+        stream.view(views or (TRADES if kind == "trade" else QUOTES,))
         return stream
 
     def fill(self) -> None:
@@ -134,7 +134,7 @@ async def test_a_closed_stream_publishes_nothing(rig: Rig) -> None:
     rig.drain()
     stream.close()
     stream.on_frame("update", bid("91.00"))
-    stream.publish_current([WHOLE])
+    stream.publish_current([QUOTES])
     assert [] == rig.drain()
 
 

@@ -4,25 +4,46 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Iterable
-from typing import ClassVar, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-from qubx.core.basics import DataType, Instrument
-from qubx.core.series import OrderBook, Quote, Trade
+from qubx.core.basics import Instrument
+from qubx.core.series import Quote
 
 from qubx_lighter.protocol.units import Scale
 
-ViewKey = Hashable
-"""What a subscription wants to see of a channel; ``WHOLE`` where there is nothing to choose."""
 
-WHOLE: Final = "whole"
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a subscription wants to see of a channel; two views are the same when they are equal.
+
+    Attributes:
+        data_type: under which Qubx's channel takes it: ``orderbook``, ``ohlc(1m)``.
+        conflates: a newer output makes the older one worthless.
+    """
+
+    data_type: str
+    conflates: bool
 
 
-class Output(NamedTuple):
-    """One object for Qubx, and the view that it is of."""
+Output = tuple[View, Any]
+"""One object for Qubx, and the view that it is of."""
 
-    view: ViewKey
-    data: OrderBook | Quote | Trade
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a handler must learn over REST before it goes on.
+
+    Attributes:
+        kind: which history.
+        after: the newest trade id that is known; the open of the first candle wanted, ms; the last settlement known, ms.
+        resolution: of candles.
+    """
+
+    kind: Literal["trades", "candles", "fundings"]
+    after: int
+    resolution: str = ""
 
 
 class MarketHandler(ABC):
@@ -39,18 +60,20 @@ class MarketHandler(ABC):
         views: what is to be made of the frames; with none they are read, but nothing comes out.
         quote: the best prices as this channel knows them; None when it does not.
         awaiting: nothing can come out before a new snapshot, which must be asked for.
+        missing: what to fetch and to hand to ``recover``; until then outputs that depend on it are kept back.
     """
 
-    data_type: ClassVar[DataType]
-    conflates: ClassVar[bool]  # a newer output of a view makes the older one worthless
+    rebuilds: ClassVar[bool] = True
+    """An unreadable frame leaves the state wrong until the next snapshot; else it loses only itself."""
 
     def __init__(self, instrument: Instrument, scale: Scale, counters: Counter[str]) -> None:
         self.instrument = instrument
         self.scale = scale
         self.counters = counters
-        self.views: tuple[ViewKey, ...] = ()
+        self.views: tuple[View, ...] = ()
         self.quote: Quote | None = None
         self.awaiting = False
+        self.missing: Missing | None = None
         self._time_ns = 0
 
     @abstractmethod
@@ -73,7 +96,12 @@ class MarketHandler(ABC):
     def reset(self) -> None:
         """Forget what a new connection will tell anew."""
 
-    def current(self, views: Iterable[ViewKey]) -> list[Output]:  # noqa: ARG002 - of a stream of events, nothing
+    def recover(self, rows: Sequence[Any] | None) -> list[Output]:  # noqa: ARG002 - nothing is ever missing here
+        """Take the rows that were ``missing``, oldest first; None when they cannot be had: go on without, and count it."""
+        self.missing = None
+        return []
+
+    def current(self, views: Iterable[View]) -> list[Output]:  # noqa: ARG002 - of a stream of events, nothing
         """Make the outputs of ``views`` from what is known now, for subscriptions that join an open channel."""
         return []
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import ClassVar, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
 from qubx.core.basics import DataType, Instrument
 from qubx.core.series import OrderBook, Quote
 
-from qubx_lighter.handlers.base import MarketHandler, Output, ViewKey
+from qubx_lighter.handlers.base import MarketHandler, Output, View
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.book import OrderBook as Book
 from qubx_lighter.protocol.book import Outcome
@@ -23,9 +24,12 @@ from qubx_lighter.protocol.units import Scale, time_ns
 _NOISE: Final = 1e-9  # of a tick: a share of the mid that is a whole number of ticks stays one
 
 
-class BookView(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BookView(View):
     """``orderbook(tick_size_pct, depth)``: the grid in percent of the mid price, and the bins a side."""
 
+    data_type: str = field(default=DataType.ORDERBOOK.value, init=False)
+    conflates: bool = field(default=True, init=False)
     tick_size_pct: float
     depth: int
 
@@ -36,9 +40,6 @@ DEFAULT_VIEW: Final = BookView(0.01, 200)
 
 class OrderBookHandler(MarketHandler):
     """Keep a market's book and make its views; ``views`` are ``BookView``."""
-
-    data_type: ClassVar[DataType] = DataType.ORDERBOOK
-    conflates: ClassVar[bool] = True
 
     def __init__(self, instrument: Instrument, scale: Scale, counters: Counter[str]) -> None:
         super().__init__(instrument, scale, counters)
@@ -69,19 +70,19 @@ class OrderBookHandler(MarketHandler):
         self.quote = None
         self.awaiting = False
 
-    def current(self, views: Iterable[ViewKey]) -> list[Output]:
+    def current(self, views: Iterable[View]) -> list[Output]:
         """Show the book as it is; see the base."""
         bid, ask = self._book.best_bid_ticks, self._book.best_ask_ticks
         if not self._book.ready or bid is None or ask is None:
             return []
-        outputs = []
+        outputs: list[Output] = []
         for view in views:
             if not isinstance(view, BookView):
                 raise TypeError(f"not a view of a book: {view}")
             bins = self._book.view(_ticks_per_bin(view.tick_size_pct, bid, ask), view.depth)
             if bins is not None:
                 book = OrderBook(self._time_ns, bins.top_bid, bins.top_ask, bins.bin_size, bins.bids, bins.asks)
-                outputs.append(Output(view, book))
+                outputs.append((view, book))
         return outputs
 
     def _outputs(self, outcome: Outcome, now_ns: int) -> list[Output]:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
-from qubx.core.basics import DataType
 from qubx.core.series import Quote
 
 from qubx_lighter.errors import WireError
-from qubx_lighter.handlers.base import WHOLE, MarketHandler, Output, ViewKey
+from qubx_lighter.handlers.base import MarketHandler, Output, View
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.units import time_ns
 
 
 class QuoteHandler(MarketHandler):
     """Read a market's best prices; an empty side or crossed prices make no quote."""
-
-    data_type: ClassVar[DataType] = DataType.QUOTE
-    conflates: ClassVar[bool] = True
 
     _nonce = 0  # the matching engine's, in frames that have one
 
@@ -37,10 +32,10 @@ class QuoteHandler(MarketHandler):
         self._nonce = 0
         self.quote = None
 
-    def current(self, views: Iterable[ViewKey]) -> list[Output]:
+    def current(self, views: Iterable[View]) -> list[Output]:
         """Show the prices as they are; see the base."""
         quote = self.quote
-        return [] if quote is None else [Output(view, quote) for view in views]
+        return [] if quote is None else [(view, quote) for view in views]
 
     def _take(self, frame: wire.TickerFrame, sent_ns: int) -> list[Output]:
         if frame.nonce is not None:
@@ -58,7 +53,7 @@ class QuoteHandler(MarketHandler):
             self.quote = None
             return []
         self.quote = Quote(now_ns, bid, ask, bid_size, ask_size)
-        return [Output(WHOLE, self.quote)] if self.views else []
+        return self.current(self.views)
 
 
 def _side(side: wire.TickerSide) -> tuple[float, float]:

@@ -12,10 +12,9 @@ from operator import attrgetter
 from typing import ClassVar, Final
 
 from qubx import logger
-from qubx.core.basics import DataType
 from qubx.core.series import Trade
 
-from qubx_lighter.handlers.base import WHOLE, MarketHandler, Output
+from qubx_lighter.handlers.base import MarketHandler, Output
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.units import time_ns
 
@@ -28,8 +27,7 @@ _BY_ID: Final = attrgetter("trade_id")
 class TradesHandler(MarketHandler):
     """Read a market's trades; the watermark, the newest trade id seen, outlives connections."""
 
-    data_type: ClassVar[DataType] = DataType.TRADE
-    conflates: ClassVar[bool] = False
+    rebuilds: ClassVar[bool] = False
 
     _watermark: int | None = None
 
@@ -71,8 +69,7 @@ class TradesHandler(MarketHandler):
             if row.type in _OFF_BOOK:
                 self.counters["off_book_trades"] += 1
                 continue
-            if self.views:
-                outputs.append(Output(WHOLE, self._trade(row)))
+            outputs += [(view, self._trade(row)) for view in self.views]
         self._watermark = watermark
         return outputs
 

@@ -103,6 +103,46 @@ class TradeFrame(msgspec.Struct, gc=False):
     nonce: int | None = None
 
 
+class MarketStats(msgspec.Struct, gc=False):
+    """One perpetual's figures in ``market_stats``; prices that nobody quotes are ``""`` in the frame and 0 here."""
+
+    market_id: int
+    mark_price: float = 0.0
+    index_price: float = 0.0
+    open_interest: float = 0.0  # in the collateral, not in base units
+    current_funding_rate: float = 0.0  # percent an hour: the estimate for the running hour; positive: longs pay
+    funding_rate: float = 0.0  # percent an hour: the last one settled
+    funding_timestamp: int = 0  # ms, the last settlement, some ms after the hour; 0 before the first
+    premium: str = ""  # percent, today only
+
+
+class MarketStatsFrame(msgspec.Struct):
+    """``market_stats/all``: all perpetuals in the snapshot, the changed ones in an update."""
+
+    market_stats: dict[str, MarketStats]
+    timestamp: int = 0  # ms, absent in 2025
+
+
+class CandleRow(msgspec.Struct, gc=False):
+    """One candle, over the socket and over REST; zero-valued numbers are omitted."""
+
+    t: int  # ms, its open
+    o: float = 0.0
+    h: float = 0.0
+    l: float = 0.0  # noqa: E741 - the venue's name
+    c: float = 0.0
+    v: float = 0.0  # base
+    V: float = 0.0  # quote
+    i: int = 0  # last trade id
+
+
+class CandleFrame(msgspec.Struct):
+    """``candle/{market}/{resolution}``: the forming candle, after the closed one when a new one begins."""
+
+    candles: list[CandleRow] | None = None
+    timestamp: int = 0  # ms
+
+
 # --- account channels ------------------------------------------------------------------------------------------------
 
 
@@ -327,6 +367,47 @@ class TradesBody(msgspec.Struct):
 
     trades: list[TradeRow] | None = None
     next_cursor: str | None = None
+
+
+class CandlesBody(msgspec.Struct):
+    """``GET /api/v1/candles``: at most 500, oldest first."""
+
+    c: list[CandleRow] | None = None
+    r: str = ""
+
+
+class MarkCandleRow(msgspec.Struct, gc=False):
+    """One candle of the mark price."""
+
+    t: int  # ms, its open
+    o: float = 0.0
+    h: float = 0.0
+    l: float = 0.0  # noqa: E741 - the venue's name
+    c: float = 0.0
+    sc: int = 0  # samples
+
+
+class MarkCandlesBody(msgspec.Struct):
+    """``GET /api/v1/markPriceCandles``: at most 500, oldest first."""
+
+    c: list[MarkCandleRow] | None = None
+    r: str = ""
+
+
+class FundingRow(msgspec.Struct, gc=False):
+    """One settlement of a market's funding."""
+
+    timestamp: int  # s, on the hour
+    value: float  # collateral per unit of base
+    rate: float  # percent an hour, never negative
+    direction: str = ""  # long or short: the side that pays
+
+
+class FundingsBody(msgspec.Struct):
+    """``GET /api/v1/fundings``: oldest first."""
+
+    fundings: list[FundingRow] | None = None
+    resolution: str = ""
 
 
 class NextNonceBody(msgspec.Struct):

@@ -45,8 +45,8 @@ async def handler() -> OrderBookHandler:
 
 
 def books(outputs: list[Output]) -> list[OrderBook]:
-    assert all(isinstance(output.data, OrderBook) for output in outputs)
-    return [output.data for output in outputs if isinstance(output.data, OrderBook)]
+    assert all(isinstance(data, OrderBook) for _, data in outputs)
+    return [data for _, data in outputs if isinstance(data, OrderBook)]
 
 
 def sides(book: OrderBook) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
@@ -73,7 +73,7 @@ def test_every_delta_is_published_with_absolute_sizes(handler: OrderBookHandler)
 def test_each_view_makes_one_message_in_the_order_of_the_views(handler: OrderBookHandler) -> None:
     handler.views = (TOP, BookView(0, 5), BookView(1.0, 2))
     outputs = handler.snapshot(frame([("99.99", "1.0")], [("100.01", "1.0")], 5, 0))
-    assert [TOP, BookView(0, 5), BookView(1.0, 2)] == [output.view for output in outputs]
+    assert [TOP, BookView(0, 5), BookView(1.0, 2)] == [view for view, _ in outputs]
     assert [1, 5, 2] == [len(book.bids) for book in books(outputs)]
     assert [0.01, 0.01, 1.0] == [book.tick_size for book in books(outputs)]
 

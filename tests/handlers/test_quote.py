@@ -9,7 +9,7 @@ import pytest
 from qubx.core.series import Quote
 
 from qubx_lighter.errors import WireError
-from qubx_lighter.handlers import WHOLE, QuoteHandler
+from qubx_lighter.handlers import QUOTES, QuoteHandler
 from qubx_lighter.protocol.units import Scale
 from tests.markets import loaded_instruments
 
@@ -30,13 +30,13 @@ def frame(bid: tuple[str, str], ask: tuple[str, str], nonce: int | None = None, 
 @pytest.fixture
 async def handler() -> QuoteHandler:
     handler = QuoteHandler((await loaded_instruments()).instrument(0), Scale(2, 4), Counter())
-    handler.views = (WHOLE,)
+    handler.views = (QUOTES,)
     return handler
 
 
 def test_every_frame_is_a_quote_in_nanoseconds(handler: QuoteHandler) -> None:
     ((view, quote),) = handler.update(frame(("2064.30", "1.0392"), ("2064.48", "0.4950")))
-    assert WHOLE == view
+    assert QUOTES == view
     assert isinstance(quote, Quote)
     assert (CHANGED_US * 1000, 2064.30, 2064.48, 1.0392, 0.4950) == (
         quote.time, quote.bid, quote.ask, quote.bid_size, quote.ask_size,
@@ -91,14 +91,14 @@ def test_without_views_the_quote_is_kept_and_nothing_comes_out(handler: QuoteHan
     handler.views = ()
     assert [] == handler.update(frame(("1.0", "1"), ("2.0", "1")))
     assert handler.quote is not None
-    assert [(WHOLE, handler.quote)] == handler.current([WHOLE])
+    assert [(QUOTES, handler.quote)] == handler.current([QUOTES])
 
 
 def test_a_reset_forgets_the_quote(handler: QuoteHandler) -> None:
     handler.update(frame(("1.0", "1"), ("2.0", "1"), nonce=8))
     handler.reset()
     assert handler.quote is None
-    assert [] == handler.current([WHOLE])
+    assert [] == handler.current([QUOTES])
     assert 1 == len(handler.update(frame(("1.0", "1"), ("2.0", "1"), nonce=1)))
 
 

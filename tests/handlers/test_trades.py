@@ -12,7 +12,7 @@ import pytest
 from qubx.core.series import Trade
 
 from qubx_lighter.errors import WireError
-from qubx_lighter.handlers import WHOLE, Output, TradesHandler
+from qubx_lighter.handlers import TRADES, Output, TradesHandler
 from qubx_lighter.protocol.units import Scale
 from tests.markets import loaded_instruments
 
@@ -31,13 +31,13 @@ def frame(*rows: dict[str, Any], liquidations: list[dict[str, Any]] | None = Non
 @pytest.fixture
 async def handler() -> TradesHandler:
     handler = TradesHandler((await loaded_instruments()).instrument(0), Scale(2, 4), Counter())
-    handler.views = (WHOLE,)
+    handler.views = (TRADES,)
     return handler
 
 
 def trades(outputs: list[Output]) -> list[Trade]:
-    assert all(isinstance(output.data, Trade) for output in outputs)
-    return [output.data for output in outputs if isinstance(output.data, Trade)]
+    assert all(isinstance(data, Trade) for _, data in outputs)
+    return [data for _, data in outputs if isinstance(data, Trade)]
 
 
 def ids(outputs: list[Output]) -> list[int]:
