@@ -6,10 +6,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,9 @@ import pytest
 import yaml
 
 from qubx_lighter.signer import generate_api_key
+from tests.programs import EXAMPLES, QUBX, ROOT, process, started_venue
 
-ROOT = Path(__file__).parents[1]
-EXAMPLES = ROOT / "examples"
 PATIENCE_S = 60.0
-QUBX = [sys.executable, "-c", "from qubx.cli.commands import main; main()"]
 
 STRATEGY = """
 import json, os
@@ -42,18 +38,6 @@ class Reporting(TwoSidedQuoter):
 """
 
 
-@contextmanager
-def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Run a program and end it."""
-    running = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
-    try:
-        yield running
-    finally:
-        if running.poll() is None:
-            running.kill()
-        running.communicate()
-
-
 def wait_for(condition: Callable[[], object], running: subprocess.Popen[str]) -> None:
     """Poll another process's traces until they show what is waited for."""
     deadline = time.monotonic() + PATIENCE_S
@@ -66,13 +50,9 @@ def wait_for(condition: Callable[[], object], running: subprocess.Popen[str]) ->
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Start ``qubx-lighter sim`` in a process of its own; give its URL and its accounts file."""
-    accounts = tmp_path_factory.mktemp("venue") / "accounts.toml"
-    command = [sys.executable, "-m", "qubx_lighter", "sim", "--port", "0", "--accounts-out", str(accounts)]
-    with process(command, cwd=ROOT) as running:
-        assert running.stdout is not None
-        first = running.stdout.readline()
-        assert "http://127.0.0.1:" in first, first + running.communicate()[0]
-        yield "http://127.0.0.1:" + first.split("http://127.0.0.1:")[1].split()[0], accounts
+    folder = tmp_path_factory.mktemp("venue")
+    with started_venue(folder) as (url, _):
+        yield url, folder / "accounts.toml"
 
 
 def config(folder: Path, url: str, **changes: Any) -> Path:
