@@ -57,6 +57,10 @@ class LighterSettings(BaseSettings):
         startup_timeout_s: loading the markets at start.
         order_expiry_days: lifetime of resting orders; the venue allows 5 minutes to 30 days.
         flush_timeout_s: how long closing waits for the answers to what was just sent.
+        requests_per_minute: REST requests in any minute, None for what the venue allows one address without a premium
+            account (60), and for any number where the venue is on this machine.
+        listing_interval_s: between two looks at which markets the venue lists, and by which rules.
+        metrics_interval_s: between two reports of the connector's counters to Qubx's metric emitters; 0 for none.
         unknown_symbols: whether a universe symbol that the venue does not list stops the start or is only reported.
     """
 
@@ -79,6 +83,9 @@ class LighterSettings(BaseSettings):
     startup_timeout_s: float = Field(default=15.0, gt=0)
     order_expiry_days: float = Field(default=28.0, gt=5 / (24 * 60), le=30)
     flush_timeout_s: float = Field(default=2.0, ge=0)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    listing_interval_s: float = Field(default=300.0, ge=60)
+    metrics_interval_s: float = Field(default=10.0, ge=0)
     unknown_symbols: Literal["error", "warn"] = "error"
 
     @classmethod
