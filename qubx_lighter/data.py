@@ -24,6 +24,7 @@ from qubx.core.exceptions import NotSupported
 from qubx.core.interfaces import IDataProvider
 from qubx.core.series import Bar, Quote
 
+from qubx_lighter.delivery import Delivery
 from qubx_lighter.errors import UnknownMarketError
 from qubx_lighter.handlers import (
     HANDLERS,
@@ -33,7 +34,7 @@ from qubx_lighter.handlers import (
     parse,
 )
 from qubx_lighter.instruments import LighterInstrumentLoader, Market
-from qubx_lighter.streams import Delivery, Stream
+from qubx_lighter.streams import Recovery, Stream
 from qubx_lighter.websocket import LighterWebSocketManager
 
 _SETTLE_S: Final = 1.0  # Qubx subscribes one type after the other
@@ -86,7 +87,8 @@ class LighterDataProvider(IDataProvider):
         self._resting: dict[str, tuple[int, MarketHandler]] = {}
         self._unknown: set[Instrument] = set()
         self._counters: Counter[str] = Counter()
-        self._delivery = Delivery(channel, self._counters)
+        self._delivery = Delivery(channel, self._counters, clock_ns=self._now_ns)
+        self._recovery = Recovery(_nothing, self._delivery, self._counters)
         self._loop: asyncio.AbstractEventLoop | None = None  # the socket's, known once it has connected
         market_ws.on_state(self._on_state)
 
@@ -285,7 +287,15 @@ class LighterDataProvider(IDataProvider):
         closed_ns, resting = self._resting.pop(channel, (0, handler))
         if self._now_ns() - closed_ns <= _RESUME_NS:
             handler = resting
-        stream = Stream(channel, handler, delivery=self._delivery, socket=self._socket, counters=self._counters)
+        stream = Stream(
+            channel,
+            plan.market.market_id,
+            handler,
+            delivery=self._delivery,
+            recovery=self._recovery,
+            socket=self._socket,
+            counters=self._counters,
+        )
         stream.view(plan.views)
         self._streams[channel] = stream
         self._socket.subscribe(channel, stream.on_frame)
@@ -296,7 +306,7 @@ class LighterDataProvider(IDataProvider):
         if isinstance(stream.handler, TradesHandler):
             self._resting[channel] = (self._now_ns(), stream.handler)
         self._socket.unsubscribe(channel, stream.on_frame)
-        self._on_loop(lambda _: self._delivery.forget(stream))
+        self._on_loop(lambda _: stream.forget())
 
     def _on_state(self, connected: bool) -> None:  # noqa: FBT001 - the socket's listener
         if not connected:
@@ -305,11 +315,15 @@ class LighterDataProvider(IDataProvider):
         with self._lock:
             streams = list(self._streams.values())
         for stream in streams:
-            stream.on_connected()
+            stream.on_lost()
         self._on_loop(lambda loop: loop.call_later(_SETTLE_S, self._open_silent))
 
     def _now_ns(self) -> int:
         return int(self.time_provider.time().astype("datetime64[ns]").astype("int64"))
+
+
+async def _nothing(_market_id: int, _missing: object) -> list[object]:
+    return []
 
 
 def _base(subscription_type: str) -> DataType:

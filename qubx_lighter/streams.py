@@ -1,28 +1,29 @@
-"""What lies between a channel of the venue and Qubx's channel: one stream a channel and market, one delivery for all.
+"""What lies between a channel of the venue and the handlers of its frames: one stream a channel.
 
-A stream hands frames to its handler, hands on what comes out, and asks for a new snapshot when the handler has lost the
-thread. The delivery puts objects on Qubx's channel, which never refuses and never drops: a strategy that cannot keep up
-would be shown an ever older market. So beyond a backlog books and quotes conflate: the newest of each view waits until
-Qubx has caught up. Trades are never left out.
+A stream hands frames to its handler, what comes out to the delivery, and does what the handler cannot: it asks for a new
+snapshot when the thread is lost, and for history over REST when something was missed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from qubx import logger
-from qubx.core.basics import CtrlChannel, Instrument
 
-from qubx_lighter.errors import WireError
-from qubx_lighter.handlers import MarketHandler, Output, View
+from qubx_lighter.delivery import Delivery
+from qubx_lighter.errors import LighterError, WireError
+from qubx_lighter.handlers import MarketHandler, Missing, View
 
-_BACKLOG_LIMIT: Final = 5_000  # items: some seconds of work for a strategy
-_DRAIN_INTERVAL_S: Final = 0.02
-_CALM_S: Final = 30.0  # without a lost thread for so long, the next one is answered at once
+_CALM_S: Final = 5.0  # without a lost thread for so long, the next one is answered at once
 _MAX_PAUSE_S: Final = 30.0
+_RECOVERY_TRIES: Final = 4  # each of them with the client's own retries
+_RECOVERY_PAUSE_S: Final = 2.0
+
+Fetch = Callable[[int, Missing], Awaitable[Sequence[Any]]]
+"""Fetch the rows that a handler of a market is missing, oldest first."""
 
 
 class Socket(Protocol):
@@ -32,145 +33,88 @@ class Socket(Protocol):
         """Ask for a new snapshot."""
 
 
-class Delivery:
-    """Put objects on Qubx's channel; runs on the loop.
+class Recovery:
+    """Fetch what handlers miss, one fetch a handler at a time; runs on the loop.
 
     Args:
-        channel: Qubx's.
-        counters: counts what was published and what conflated.
-        limit: items that may wait for Qubx before books and quotes conflate; they go on when half of them are left.
-    """
-
-    def __init__(self, channel: CtrlChannel, counters: Counter[str], *, limit: int = _BACKLOG_LIMIT) -> None:
-        self._channel = channel
-        self._counters = counters
-        self._limit = limit
-        self._held: dict[Hashable, tuple[Instrument, str, Any, bool]] = {}
-        self._conflating = False
-
-    def publish(self, stream: Stream, outputs: Iterable[Output]) -> None:
-        """Send the outputs of one frame, or keep them back while Qubx lags."""
-        handler = stream.handler
-        for view, data in outputs:
-            item = (handler.instrument, view.data_type, data, False)
-            if view.conflates and (self._conflating or self._backlog() > self._limit):
-                self._hold((stream, view), item)
-            else:
-                self._send(item)
-
-    def forget(self, stream: Stream) -> None:
-        """Drop what waits of a stream that was closed."""
-        self._held = {
-            key: item for key, item in self._held.items() if not (isinstance(key, tuple) and key[0] is stream)
-        }
-
-    def _send(self, item: tuple[Instrument, str, Any, bool]) -> None:
-        self._counters[item[1]] += 1
-        self._channel.send(item)
-
-    def _hold(self, key: Hashable, item: tuple[Instrument, str, Any, bool]) -> None:
-        if not self._conflating:
-            self._conflating = True
-            self._counters["conflation_episodes"] += 1
-            logger.warning(
-                "lighter: {:,} messages wait for the strategy: until it has caught up it is shown the newest books and "
-                "quotes only (and every trade)",
-                self._backlog(),
-            )
-            asyncio.get_running_loop().call_later(_DRAIN_INTERVAL_S, self._drain)
-        self._counters["conflated"] += self._held.pop(key, None) is not None
-        self._held[key] = item
-
-    def _drain(self) -> None:
-        if self._backlog() > self._limit // 2:
-            asyncio.get_running_loop().call_later(_DRAIN_INTERVAL_S, self._drain)
-            return
-        held, self._held = self._held, {}
-        self._conflating = False
-        for item in held.values():
-            self._send(item)
-
-    def _backlog(self) -> int:
-        """Count what waits in Qubx's channel, which has no public word for it (5.0.0)."""
-        return self._channel._queue.qsize()  # noqa: SLF001 - see above
-
-
-class Stream:
-    """One channel of one market.
-
-    Everything runs on the loop, but ``view`` and ``close``.
-
-    Args:
-        channel: as the venue spells it, ``order_book/0``.
-        handler: reads the frames.
+        fetch: asks the venue.
         delivery: takes what comes out.
-        socket: is asked for snapshots.
-        counters: counts lost threads.
+        counters: counts fetches, and those given up.
     """
 
-    def __init__(
-        self, channel: str, handler: MarketHandler, *, delivery: Delivery, socket: Socket, counters: Counter[str]
-    ) -> None:
-        self.channel = channel
-        self.handler = handler
-        self.closed = False
+    def __init__(self, fetch: Fetch, delivery: Delivery, counters: Counter[str]) -> None:
+        self._fetch = fetch
         self._delivery = delivery
+        self._counters = counters
+        self._running: dict[MarketHandler, asyncio.Task[None]] = {}
+
+    def begin(self, market_id: int, handler: MarketHandler) -> None:
+        """Fetch what ``handler`` misses, unless that is under way."""
+        if handler not in self._running:
+            task = asyncio.get_running_loop().create_task(self._run(market_id, handler))
+            self._running[handler] = task
+            task.add_done_callback(lambda done: self._ended(handler, done))
+
+    def forget(self, handler: MarketHandler) -> None:
+        """Stop fetching for a handler whose channel was closed."""
+        if (task := self._running.pop(handler, None)) is not None:
+            task.cancel()
+
+    async def _run(self, market_id: int, handler: MarketHandler) -> None:
+        tries = 0
+        while (missing := handler.missing) is not None:
+            tries += 1
+            rows: Sequence[Any] | None
+            try:
+                rows = await self._fetch(market_id, missing)
+                self._counters["recoveries"] += 1
+            except LighterError as error:
+                rows = None
+                if tries < _RECOVERY_TRIES:
+                    await asyncio.sleep(_RECOVERY_PAUSE_S * tries)
+                    continue
+                self._counters["recoveries_given_up"] += 1
+                logger.warning(
+                    "lighter: {} of {} that were missed cannot be fetched: {}",
+                    missing.kind,
+                    handler.instrument.symbol,
+                    str(error),
+                )
+            if handler.missing == missing:  # else a new connection has changed the question
+                self._delivery.publish(handler, handler.recover(rows))
+                tries = 0
+
+    def _ended(self, handler: MarketHandler, task: asyncio.Task[None]) -> None:
+        if self._running.get(handler) is task:
+            del self._running[handler]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._counters["handler_errors"] += 1
+            logger.opt(exception=error).error("lighter: recovering {} failed", handler.instrument.symbol)
+
+
+class Snapshots:
+    """Ask for a channel's snapshot once until it comes: at once, then, when it helped for seconds only, ever later.
+
+    Args:
+        channel: as the venue spells it.
+        socket: is asked.
+        counters: counts the questions.
+    """
+
+    def __init__(self, channel: str, socket: Socket, counters: Counter[str]) -> None:
+        self.asked = False
+        self.closed = False
+        self._channel = channel
         self._socket = socket
         self._counters = counters
-        self._asked = False
         self._tries = 0
         self._last_ask = -_CALM_S
 
-    def view(self, views: Iterable[View]) -> list[View]:
-        """Set what is to be made of the frames; gives the views that are new."""
-        before = self.handler.views
-        self.handler.views = tuple(views)
-        return [view for view in self.handler.views if view not in before]
-
-    def close(self) -> None:
-        """Publish nothing from here on."""
-        self.closed = True
-
-    def publish_current(self, views: Iterable[View]) -> None:
-        """Publish views that joined the open channel, where there is something to show."""
-        if not self.closed:
-            self._delivery.publish(self, self.handler.current(views))
-
-    def on_frame(self, kind: str, raw: bytes) -> None:
-        """Take a frame of the venue.
-
-        Raises:
-            WireError: it cannot be read; where that breaks the thread, a snapshot is asked for.
-        """
-        if self.closed:
+    def ask(self) -> None:
+        """Ask, unless that is done already."""
+        if self.asked:
             return
-        handler = self.handler
-        try:
-            if kind == "subscribed":
-                self._asked = False
-                outputs = handler.snapshot(raw)
-            else:
-                outputs = handler.update(raw)
-        except WireError:
-            if handler.rebuilds:  # what the frame changed is lost; an event of a trade stream is only itself
-                handler.reset()
-                self._ask_for_snapshot()
-            raise
-        if outputs:
-            self._delivery.publish(self, outputs)
-        elif handler.awaiting:
-            self._ask_for_snapshot()
-
-    def on_connected(self) -> None:
-        """Begin anew: the subscribe of the new connection is answered by a snapshot."""
-        self._asked = False
-        self.handler.reset()
-
-    def _ask_for_snapshot(self) -> None:
-        """Ask once until the answer: at once, then, when it helped for seconds only, ever later."""
-        if self._asked:
-            return
-        self._asked = True
+        self.asked = True
         loop = asyncio.get_running_loop()
         if loop.time() - self._last_ask > _CALM_S:
             self._tries = 0
@@ -180,14 +124,105 @@ class Stream:
         self._counters["snapshots_asked"] += 1
         logger.warning(
             "lighter: {} lost the thread: nothing is published until a new snapshot, asked for in {:g} s",
-            self.channel,
+            self._channel,
             pause,
         )
         if pause:
-            loop.call_later(pause, self._ask)
+            loop.call_later(pause, self._write)
         else:
-            self._ask()
+            self._write()
 
-    def _ask(self) -> None:
-        if self._asked and not self.closed:
-            self._socket.resubscribe(self.channel)
+    def _write(self) -> None:
+        if self.asked and not self.closed:
+            self._socket.resubscribe(self._channel)
+
+
+class Stream:
+    """One channel of one market.
+
+    Everything runs on the loop, but ``view`` and ``close``.
+
+    Args:
+        channel: as the venue spells it, ``order_book/0``.
+        market_id: whose.
+        handler: reads the frames.
+        delivery: takes what comes out.
+        recovery: fetches what was missed.
+        socket: is asked for snapshots.
+        counters: counts lost threads.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        market_id: int,
+        handler: MarketHandler,
+        *,
+        delivery: Delivery,
+        recovery: Recovery,
+        socket: Socket,
+        counters: Counter[str],
+    ) -> None:
+        self.channel = channel
+        self.handler = handler
+        self._market_id = market_id
+        self._delivery = delivery
+        self._recovery = recovery
+        self._snapshots = Snapshots(channel, socket, counters)
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether it publishes nothing any more."""
+        return self._snapshots.closed
+
+    def view(self, views: Iterable[View]) -> list[View]:
+        """Set what is to be made of the frames; gives the views that are new."""
+        before = self.handler.views
+        self.handler.views = tuple(views)
+        return [view for view in self.handler.views if view not in before]
+
+    def close(self) -> None:
+        """Publish nothing from here on."""
+        self._snapshots.closed = True
+
+    def forget(self) -> None:
+        """Drop what waits, and stop fetching."""
+        self._delivery.forget(self.handler)
+        self._recovery.forget(self.handler)
+
+    def publish_current(self, views: Iterable[View]) -> None:
+        """Publish views that joined the open channel, where there is something to show."""
+        if not self.closed:
+            self._delivery.publish(self.handler, self.handler.current(views))
+
+    def on_frame(self, kind: str, raw: bytes) -> None:
+        """Take a frame of the venue.
+
+        Raises:
+            WireError: it cannot be read; where that breaks the thread, a snapshot is asked for.
+        """
+        snapshots, handler = self._snapshots, self.handler
+        if snapshots.closed:
+            return
+        try:
+            if kind == "subscribed":
+                snapshots.asked = False
+                outputs = handler.snapshot(raw)
+            else:
+                outputs = handler.update(raw)
+        except WireError:
+            if handler.rebuilds:  # what the frame changed is lost; an event of a trade stream is only itself
+                handler.reset()
+                snapshots.ask()
+            raise
+        if outputs:
+            self._delivery.publish(handler, outputs)
+        elif handler.awaiting:
+            snapshots.ask()
+        if handler.missing is not None:
+            self._recovery.begin(self._market_id, handler)
+
+    def on_lost(self) -> None:
+        """Begin anew: the subscribe of the next connection is answered by a snapshot."""
+        self._snapshots.asked = False
+        self.handler.reset()

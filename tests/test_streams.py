@@ -10,10 +10,11 @@ import pytest
 from qubx.core.basics import CtrlChannel, DataType
 
 from qubx_lighter import streams
-from qubx_lighter.errors import WireError
-from qubx_lighter.handlers import HANDLERS, QUOTES, TRADES, BookView
+from qubx_lighter.delivery import Delivery
+from qubx_lighter.errors import TransportError, WireError
+from qubx_lighter.handlers import HANDLERS, QUOTES, TRADES, BookView, MarketHandler, Missing, Output
 from qubx_lighter.protocol.units import Scale
-from qubx_lighter.streams import Delivery, Stream
+from qubx_lighter.streams import Recovery, Stream
 from tests.handlers.test_orderbook import frame as book_frame
 from tests.handlers.test_quote import frame as ticker_frame
 from tests.handlers.test_trades import frame as trade_frame
@@ -41,14 +42,36 @@ class Rig:
         self.channel = CtrlChannel("test")
         self.counters: Counter[str] = Counter()
         self.socket = Socket()
-        self.delivery = Delivery(self.channel, self.counters, limit=LIMIT)
+        self.now_ns = 0
+        self.delivery = Delivery(self.channel, self.counters, clock_ns=lambda: self.now_ns, limit=LIMIT)
+        self.answers: list[Any] = []
+        self.fetched: list[tuple[int, Missing]] = []
+        self.recovery = Recovery(self.fetch, self.delivery, self.counters)
         self.instrument = instrument
 
     def stream(self, kind: str, *views: Any) -> Stream:
         handler = HANDLERS[kind](self.instrument, Scale(2, 4), self.counters)
-        stream = Stream(f"{kind}/0", handler, delivery=self.delivery, socket=self.socket, counters=self.counters)
+        return self.open(kind, handler, *views)
+
+    def open(self, kind: str, handler: MarketHandler, *views: Any) -> Stream:
+        stream = Stream(
+            f"{kind}/0",
+            0,
+            handler,
+            delivery=self.delivery,
+            recovery=self.recovery,
+            socket=self.socket,
+            counters=self.counters,
+        )
         stream.view(views or (TRADES if kind == "trade" else QUOTES,))
         return stream
+
+    async def fetch(self, market_id: int, missing: Missing) -> Any:
+        self.fetched.append((market_id, missing))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def fill(self) -> None:
         for _ in range(LIMIT + 1):
@@ -122,7 +145,7 @@ async def test_what_waits_of_a_closed_stream_is_dropped(rig: Rig) -> None:
     closed.on_frame("update", bid("51.00"))
     open_.on_frame("subscribed", book_frame([("60.00", "1.0")], [("70.00", "1.0")], 1, 0))
     closed.close()
-    rig.delivery.forget(closed)
+    closed.forget()
     rig.drain()
     assert 60.0 == (await next_item(rig.channel))[2].top_bid
     assert [] == rig.drain()
@@ -179,7 +202,7 @@ async def test_a_late_question_is_not_asked_when_a_new_connection_answered_it(
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda _, function, *__: later.append(function))
     for _ in range(2):
         stream.on_frame("subscribed", book_frame([("70.00", "1.0")], [("70.00", "1.0")], 1, 0))
-    stream.on_connected()
+    stream.on_lost()
     later[0]()
     assert ["order_book/0"] == rig.socket.asked
 
@@ -196,7 +219,119 @@ async def test_a_new_connection_begins_anew(rig: Rig) -> None:
     stream = rig.stream("order_book", TOP)
     stream.on_frame("subscribed", book_frame([("60.00", "1.0")], [("70.00", "1.0")], 1, 0))
     rig.drain()
-    stream.on_connected()
+    stream.on_lost()
     stream.on_frame("update", book_frame([("61.00", "1.0")], [], 2, 1))
     assert [] == rig.drain()
     assert stream.handler.quote is None
+
+
+# --- what was missed ---------------------------------------------------------------------------------------------------
+
+FIRST = Missing("trades", 7)
+SECOND = Missing("trades", 9)
+
+
+class Forgetful(MarketHandler):
+    """Misses something at each frame, and shows the rows that it is given."""
+
+    rebuilds = False
+
+    def snapshot(self, raw: bytes) -> list[Output]:
+        return self.update(raw)
+
+    def update(self, raw: bytes) -> list[Output]:
+        self.missing = FIRST
+        return []
+
+    def reset(self) -> None:
+        self.missing = SECOND
+
+    def recover(self, rows: Any) -> list[Output]:
+        self.missing = None
+        return [(TRADES, row) for row in rows or ()]
+
+
+class Row:
+    """Something with a time."""
+
+    time = 0
+
+
+@pytest.fixture
+def forgetful(rig: Rig) -> Stream:
+    return rig.open("trade", Forgetful(rig.instrument, Scale(2, 4), rig.counters))
+
+
+async def test_what_a_handler_misses_is_fetched_once_and_published(rig: Rig, forgetful: Stream) -> None:
+    row = Row()
+    rig.answers = [[row]]
+    forgetful.on_frame("update", b"1")
+    forgetful.on_frame("update", b"2")
+    assert row is (await next_item(rig.channel))[2]
+    assert [(0, FIRST)] == rig.fetched
+    assert (1, 0) == (rig.counters["recoveries"], rig.counters["recoveries_given_up"])
+
+
+async def test_a_fetch_that_fails_is_tried_again_then_given_up(
+    rig: Rig, forgetful: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_RECOVERY_PAUSE_S", 0.0)
+    row = Row()
+    rig.answers = [TransportError("no route"), [row], *[TransportError("no route")] * 4]
+    forgetful.on_frame("update", b"1")
+    assert row is (await next_item(rig.channel))[2]
+    forgetful.on_frame("update", b"2")
+    while forgetful.handler.missing is not None:
+        await asyncio.sleep(0)
+    assert [] == rig.drain()
+    assert (1, 1) == (rig.counters["recoveries"], rig.counters["recoveries_given_up"])
+    assert 6 == len(rig.fetched)
+
+
+async def test_an_answer_to_a_question_that_changed_meanwhile_is_not_used(rig: Rig, forgetful: Stream) -> None:
+    stale, fresh = Row(), Row()
+    asked = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def slow(market_id: int, missing: Missing) -> Any:
+        asked.set()
+        await go_on.wait()
+        return [stale if missing is FIRST else fresh]
+
+    rig.recovery._fetch = slow
+    forgetful.on_frame("update", b"1")
+    await asked.wait()
+    forgetful.on_lost()
+    go_on.set()
+    assert fresh is (await next_item(rig.channel))[2]
+    assert [] == rig.drain()
+
+
+async def test_a_closed_stream_fetches_no_more(rig: Rig, forgetful: Stream) -> None:
+    asked = asyncio.Event()
+
+    async def never(market_id: int, missing: Missing) -> Any:
+        asked.set()
+        await asyncio.Event().wait()
+
+    rig.recovery._fetch = never
+    forgetful.on_frame("update", b"1")
+    await asked.wait()
+    (task,) = rig.recovery._running.values()
+    forgetful.close()
+    forgetful.forget()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert {} == rig.recovery._running
+
+
+async def test_the_lag_of_live_data_is_measured_in_samples(rig: Rig) -> None:
+    stream = rig.stream("trade")
+    rig.now_ns = 1_760_041_996_900_000_000
+    for number in range(1, 33):
+        stream.on_frame("update", trade_frame(row(number)))
+    p50, p99 = rig.delivery.lag.percentiles_ms()
+    times = [item[2].time for item in rig.drain()]
+    assert 32 == len(times)
+    expected = sorted((rig.now_ns - time) / 1e6 for time in times[7::8])
+    assert (expected[2], expected[3]) == (p50, p99)

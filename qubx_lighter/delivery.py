@@ -1,0 +1,123 @@
+"""The only way of market data onto Qubx's channel, which never refuses and never drops.
+
+A strategy that cannot keep up would be shown an ever older market. So beyond a backlog books, quotes and figures conflate:
+the newest of each view waits until Qubx has caught up. Trades and payments are never left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Final
+
+from qubx import logger
+from qubx.core.basics import CtrlChannel, Instrument
+
+from qubx_lighter.handlers import MarketHandler, Output
+
+_BACKLOG_LIMIT: Final = 5_000  # items: some seconds of work for a strategy
+_DRAIN_INTERVAL_S: Final = 0.02
+_SAMPLE: Final = 8  # one object in so many is timed: reading a clock costs as much as half a handler
+_SAMPLES: Final = 2_048
+
+Item = tuple[Instrument, str, Any, bool]
+"""As Qubx's channel takes it: instrument, data type, data, whether it is history."""
+
+
+class LagMeter:
+    """Keep how old the newest objects were when they were delivered; written on the loop, read from anywhere."""
+
+    def __init__(self) -> None:
+        self._lags_ns: deque[int] = deque(maxlen=_SAMPLES)
+
+    def note(self, lag_ns: int) -> None:
+        """Take one."""
+        self._lags_ns.append(lag_ns)
+
+    def percentiles_ms(self) -> tuple[float, float]:
+        """Give p50 and p99 of the last samples, ms; zeros before the first."""
+        lags = sorted(self._lags_ns.copy())
+        if not lags:
+            return 0.0, 0.0
+        return lags[len(lags) // 2] / 1e6, lags[min(len(lags) - 1, len(lags) * 99 // 100)] / 1e6
+
+
+class Delivery:
+    """Put objects on Qubx's channel; runs on the loop.
+
+    Args:
+        channel: Qubx's.
+        counters: counts what was published, by data type, and what conflated.
+        clock_ns: the wall clock, ns, against which the lag of live data is measured.
+        limit: items that may wait for Qubx before views conflate; they go on when half of them are left.
+
+    Attributes:
+        lag: how old the newest objects were when they were delivered.
+    """
+
+    def __init__(
+        self,
+        channel: CtrlChannel,
+        counters: Counter[str],
+        *,
+        clock_ns: Callable[[], int],
+        limit: int = _BACKLOG_LIMIT,
+    ) -> None:
+        self.lag = LagMeter()
+        self._channel = channel
+        self._counters = counters
+        self._clock_ns = clock_ns
+        self._limit = limit
+        self._held: dict[Hashable, Item] = {}
+        self._conflating = False
+        self._sent = 0
+
+    def publish(self, handler: MarketHandler, outputs: Iterable[Output]) -> None:
+        """Send the outputs of one frame, or keep them back while Qubx lags."""
+        for view, data in outputs:
+            item = (handler.instrument, view.data_type, data, False)
+            if view.conflates and (self._conflating or self._backlog() > self._limit):
+                self._hold((handler, view), item)
+            else:
+                self._send(item)
+
+    def forget(self, handler: MarketHandler) -> None:
+        """Drop what waits of a handler whose channel was closed."""
+        self._held = {
+            key: item for key, item in self._held.items() if not (isinstance(key, tuple) and key[0] is handler)
+        }
+
+    def _send(self, item: Item) -> None:
+        self._counters[item[1]] += 1
+        self._sent += 1
+        if not self._sent % _SAMPLE:
+            time = item[2].time
+            self.lag.note(self._clock_ns() - (time if isinstance(time, int) else int(time.astype("int64"))))
+        self._channel.send(item)
+
+    def _hold(self, key: Hashable, item: Item) -> None:
+        if not self._conflating:
+            self._conflating = True
+            self._counters["conflation_episodes"] += 1
+            logger.warning(
+                "lighter: {:,} messages wait for the strategy: until it has caught up it is shown the newest books and "
+                "quotes only (and every trade)",
+                self._backlog(),
+            )
+            asyncio.get_running_loop().call_later(_DRAIN_INTERVAL_S, self._drain)
+        self._counters["conflated"] += self._held.pop(key, None) is not None
+        self._held[key] = item
+
+    def _drain(self) -> None:
+        if self._backlog() > self._limit // 2:
+            asyncio.get_running_loop().call_later(_DRAIN_INTERVAL_S, self._drain)
+            return
+        held, self._held = self._held, {}
+        self._conflating = False
+        for item in held.values():
+            self._send(item)
+
+    def _backlog(self) -> int:
+        """Count what waits in Qubx's channel, which has no public word for it (5.0.0)."""
+        return self._channel._queue.qsize()  # noqa: SLF001 - see above
