@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from qubx_lighter.constants import EXCHANGE
-from qubx_lighter.sim import listing, rows
+from qubx_lighter.sim import listing, past, rows
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.feeds import replay as playback
 from qubx_lighter.sim.feeds.synthetic import Synthetic
@@ -81,6 +81,7 @@ async def open_venue(
     speed: float = 1.0,
     state: Path | None = None,
     accounts: Sequence[Funded] = (),
+    history_days: float = 0.0,
     now: Callable[[], int] = wall_clock,
 ) -> AsyncIterator[Venue]:
     """Run a venue on 127.0.0.1 for the time of a ``with`` block.
@@ -94,6 +95,8 @@ async def open_venue(
         speed: of the playback; 1 as captured, 0 without pauses.
         state: the journal; the venue goes on from it where it is there, with the accounts and keys that it knows.
         accounts: to open where they are missing; those that exist keep their keys and what they have.
+        history_days: how long ago the markets that it opens were listed; they have made-up candles, trades and funding since
+            then. Markets that ``state`` knows keep the past that they have, or have not.
         now: the wall clock, µs.
 
     Raises:
@@ -109,7 +112,7 @@ async def open_venue(
         journal = stack.enter_context(Journal(state, seed=seed)) if state is not None else None
         engine = journal.restore() if journal is not None else Engine(seed)
         server = Server(engine, journal=journal, now=now, replays=recordings, replay_speed=speed)
-        _populate(server, specs, accounts)
+        _populate(server, specs, accounts, history_days)
         feed = None
         if synthetic and not recordings:
             market = Synthetic(engine, server.execute, list(engine.markets.values()), seed)
@@ -120,11 +123,12 @@ async def open_venue(
         yield Venue(url, server, feed)
 
 
-def _populate(server: Server, specs: Sequence[MarketSpec], accounts: Sequence[Funded]) -> None:
+def _populate(server: Server, specs: Sequence[MarketSpec], accounts: Sequence[Funded], history_days: float) -> None:
     """Open the markets and accounts that are not there yet."""
     for spec in specs:
         if spec.market_id not in server.engine.markets:
-            server.execute(CreateMarket(spec))
+            now_ms = server.now() // 1000
+            server.execute(CreateMarket(past.give_past(spec, server.engine.seed, history_days, now_ms)))
     for new in accounts:
         if server.engine.account(new.account_index) is None:
             collateral_micro = round(new.collateral * _MICRO)
@@ -171,6 +175,7 @@ def run(
     accounts_out: Path | None,
     collateral: float,
     generate_api_key: Callable[[], tuple[str, str]],
+    history_days: float = 0.0,
     write: Callable[[str], None] | None = None,
 ) -> None:
     """Run a venue until SIGINT or SIGTERM, and tell where it is and how to log in.
@@ -188,6 +193,7 @@ def run(
         accounts_out: where the accounts file is written to as well.
         collateral: what a new account is funded with.
         generate_api_key: makes an API key: private and public.
+        history_days: how long a past new markets have.
         write: takes what is printed; standard output if left out.
 
     Raises:
@@ -206,6 +212,7 @@ def run(
             accounts_out=accounts_out,
             collateral=collateral,
             generate_api_key=generate_api_key,
+            history_days=history_days,
             write=write or _say,
         )
     )
@@ -227,6 +234,7 @@ async def _serve(
     collateral: float,
     generate_api_key: Callable[[], tuple[str, str]],
     write: Callable[[str], None],
+    history_days: float = 0.0,
 ) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -235,7 +243,14 @@ async def _serve(
             loop.add_signal_handler(number, stopped.set)
     account = Funded(collateral=collateral)
     async with open_venue(
-        port=port, markets=markets, seed=seed, replay_files=replay, speed=speed, state=state, accounts=[account]
+        port=port,
+        markets=markets,
+        seed=seed,
+        replay_files=replay,
+        speed=speed,
+        state=state,
+        accounts=[account],
+        history_days=history_days,
     ) as venue:
         login = await _log_in(venue, account, state, generate_api_key)
         if accounts_out is not None:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from qubx_lighter.constants import NIL_MARKET_INDEX, Code
+from qubx_lighter.constants import NIL_MARKET_INDEX, RESOLUTIONS, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import frames, rows
-from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim import candle_feed, frames, rows, stats_feed
+from qubx_lighter.sim.candle_feed import CandleFeed
+from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.frames import Touch
 from qubx_lighter.sim.model import (
     BookChanged,
@@ -30,11 +31,13 @@ from qubx_lighter.sim.model import (
     TransactionDone,
     TxRecord,
 )
+from qubx_lighter.sim.stats_feed import StatsFeed
 
 _SNAPSHOT_TRADES: Final = 50
 _SNAPSHOT_ACCOUNT_TRADES: Final = 100
 
-MARKET_KINDS: Final = frozenset(("order_book", "ticker", "trade"))
+CANDLE_KINDS: Final = frozenset((candle_feed.TRADES, candle_feed.MARK_PRICES))
+MARKET_KINDS: Final = frozenset(("order_book", "ticker", "trade", stats_feed.KIND)) | CANDLE_KINDS
 PUBLIC_ACCOUNT_KINDS: Final = frozenset(("account_all", "account_all_trades", "account_all_positions", "user_stats"))
 PRIVATE_KINDS: Final = frozenset(("account_all_orders", "account_tx"))
 
@@ -48,15 +51,17 @@ class Subscriber(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel of a market or an account; ``key`` is how frames label it (``order_book:0``)."""
+    """A channel of a market or an account; ``key`` is how frames label it (``order_book:0``, ``candle:0:1m``)."""
 
     kind: str
     number: int
+    resolution: str = ""
 
     @property
     def key(self) -> str:
         """The label."""
-        return f"{self.kind}:{self.number}"
+        label = f"{self.kind}:{'all' if self.number == stats_feed.ALL else self.number}"
+        return f"{label}:{self.resolution}" if self.resolution else label
 
     @property
     def is_private(self) -> bool:
@@ -106,6 +111,8 @@ class Channels:
         self._watched: Counter[int] = Counter()  # accounts, by their subscriptions
         self._feeds: dict[int, _MarketFeed] = {}
         self._stats: dict[int, rows.Row] = {}  # the figures sent last
+        self._candles = CandleFeed(engine, now, self._send)
+        self._figures = StatsFeed(engine, now, self._send)
 
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -116,8 +123,15 @@ class Channels:
             VenueError: 30005 for a channel, market or account that there is not.
         """
         kind, _, number = name.replace(":", "/").partition("/")
+        resolution = ""
+        if kind in CANDLE_KINDS:
+            number, _, resolution = number.partition("/")
+            if resolution not in RESOLUTIONS:
+                raise VenueError(Code.INVALID_CHANNEL, f"Invalid Channel: {name}")
+        if kind == stats_feed.KIND and number == "all":
+            return Channel(kind, stats_feed.ALL)
         if number.isdecimal() and number.isascii():
-            channel = Channel(kind, int(number))
+            channel = Channel(kind, int(number), resolution)
             if channel.is_market and channel.number in self._engine.markets:
                 return channel
             of_account = kind in PUBLIC_ACCOUNT_KINDS or kind in PRIVATE_KINDS
@@ -145,13 +159,15 @@ class Channels:
         if not channel.is_market:
             self._watched[channel.number] -= 1
 
-    def _send(self, key: str, write: Callable[[], str]) -> None:
-        """Write a frame once, if anybody listens, and send it to all who do."""
+    def _send(self, key: str, write: Callable[[], str]) -> bool:
+        """Write a frame once, if anybody listens, and send it to all who do; tell whether anybody does."""
         listeners = self._subscribers.get(key)
-        if listeners:
-            text = write()
-            for subscriber in listeners:
-                subscriber.send(text)
+        if not listeners:
+            return False
+        text = write()
+        for subscriber in listeners:
+            subscriber.send(text)
+        return True
 
     def _listened(self, kind: str, number: int) -> bool:
         return f"{kind}:{number}" in self._subscribers
@@ -160,6 +176,10 @@ class Channels:
 
     def _snapshot(self, channel: Channel) -> str:
         engine, number = self._engine, channel.number
+        if channel.kind in CANDLE_KINDS:
+            return self._candles.snapshot(channel.kind, number, channel.resolution)
+        if channel.kind == stats_feed.KIND:
+            return self._figures.snapshot(number)
         if channel.is_market:
             return self._market_snapshot(channel.kind, engine.markets[number])
         account = engine.account(number)
@@ -184,7 +204,7 @@ class Channels:
     def _market_snapshot(self, kind: str, spec: MarketSpec) -> str:
         engine, feed = self._engine, self._feed(spec.market_id)
         if kind == "trade":
-            recent = engine.trades(market_id=spec.market_id)[:_SNAPSHOT_TRADES]
+            recent = engine.trades_before(NEWEST, _SNAPSHOT_TRADES, spec.market_id)
             return frames.trades("subscribed", spec, recent, engine.book_nonce)
         if kind == "ticker":
             nonce = feed.next_nonce if feed.levels else feed.nonce
@@ -292,11 +312,16 @@ class Channels:
             self._send(f"user_stats:{index}", lambda: frames.user_stats("update", index, stats, self._now()))
 
     def refresh_stats(self) -> None:
-        """Send the figures that have changed with the mark prices alone."""
+        """Send the figures of markets, and those of accounts that have changed with the mark prices alone."""
+        self._figures.flush()
         for key in list(self._subscribers):
             kind, _, number = key.partition(":")
             if kind == "user_stats":
                 self._send_stats(int(number))
+
+    def flush_candles(self) -> None:
+        """Send the candles that have changed."""
+        self._candles.flush()
 
     # --- books -------------------------------------------------------------------------------------------------------
 

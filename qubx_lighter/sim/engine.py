@@ -8,6 +8,7 @@ then what they ask for; signatures are not verified.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from heapq import merge
 from itertools import islice
 from typing import Final
 
@@ -17,7 +18,7 @@ from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import ledger, transactions
 from qubx_lighter.sim.ledger import Account, ApiKey
-from qubx_lighter.sim.market import Market
+from qubx_lighter.sim.market_history import MarketHistory
 from qubx_lighter.sim.matching import Book
 from qubx_lighter.sim.model import (
     AdvanceTime,
@@ -49,6 +50,9 @@ from qubx_lighter.sim.transactions import (
     UpdateLeverageTx,
 )
 
+NEWEST: Final = 2**63 - 1
+"""The trade id above all."""
+
 _TRANSACTIONS: Final = 100_000
 _LAST_API_KEY: Final = 254
 
@@ -69,10 +73,12 @@ class Engine:
         seed: where ids start.
 
     Attributes:
+        seed: as given.
         markets: the rules by market id, in order of creation.
     """
 
     def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
         self.markets: dict[int, MarketSpec] = {}
         self._sequencer = Sequencer(seed)
         self._transactions: dict[str, TxRecord] = {}
@@ -87,6 +93,7 @@ class Engine:
         """
         sequencer = self._sequencer
         sequencer.now = max(sequencer.now, now)
+        sequencer.sample_mark_prices()
         sequencer.expire()
         try:
             order_index, record = self._carry_out(command)
@@ -133,7 +140,7 @@ class Engine:
         if spec.market_id in self.markets:
             raise VenueError(Code.INVALID_PARAM, "market exists")
         self.markets[spec.market_id] = spec
-        self._sequencer.markets[spec.market_id] = Market(spec)
+        self._sequencer.open_market(spec)
 
     def _create_account(self, new: CreateAccount) -> None:
         if new.account_index in self._sequencer.accounts:
@@ -257,6 +264,10 @@ class Engine:
         """Give the price that positions are valued at; 0 when nothing ever gave one."""
         return self._sequencer.markets[market_id].mark_price_ticks()
 
+    def history(self, market_id: int) -> MarketHistory:
+        """Give a market's candles, trades of any age and funding."""
+        return self._sequencer.markets[market_id].history
+
     def last_trade_ticks(self, market_id: int) -> int:
         """Give the price of the last trade; 0 before the first."""
         return self._sequencer.markets[market_id].last_trade_ticks
@@ -339,6 +350,12 @@ class Engine:
             return sorted(every, key=lambda trade: -trade.trade_id)
         market = self._sequencer.markets.get(market_id)
         return _newest(market.trades if market is not None else (), None)
+
+    def trades_before(self, trade_id: int, limit: int, market_id: int | None = None) -> list[Trade]:
+        """List the newest trades with a lower id, of a market or of all, a past's among them."""
+        markets = self.markets if market_id is None else {market_id} & self.markets.keys()
+        pages = [self.history(one).trades_before(trade_id, limit) for one in markets]
+        return list(islice(merge(*pages, key=lambda trade: -trade.trade_id), limit))
 
     def transaction(self, tx_hash: str) -> TxRecord | None:
         """Find a transaction that the sequencer took."""

@@ -146,6 +146,23 @@ def trades(kind: str, spec: MarketSpec, newest_first: Sequence[Trade], nonce: in
     )
 
 
+def candles(kind: str, key: str, candle_rows: Sequence[Row], now: int) -> str:
+    """Write candles, oldest first, of a channel of trades or of mark prices; ``now`` in µs."""
+    return encode(
+        {
+            "candles": candle_rows,
+            "channel": key,
+            "timestamp": now // 1000,
+            "type": f"{kind}/{key.partition(':')[0]}",
+        }
+    )
+
+
+def market_stats(kind: str, key: str, stats: Row, now: int) -> str:
+    """Write the figures of one market, or of several by id; ``now`` in µs."""
+    return encode({"channel": key, "market_stats": stats, "timestamp": now // 1000, "type": f"{kind}/market_stats"})
+
+
 # --- accounts --------------------------------------------------------------------------------------------------------
 
 

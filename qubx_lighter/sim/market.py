@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
+from qubx_lighter.sim.market_history import MarketHistory
 from qubx_lighter.sim.matching import Book
 from qubx_lighter.sim.model import MarketSpec, Trade
 
 _COLLATERAL_DECIMALS: Final = 6
-_TRADES: Final = 10_000
 _ORDER_NONCES: Final = 1 << 48
 
 
 class Market:
     """A market's state.
 
+    Args:
+        spec: the rules.
+        seed: the venue's.
+        opened_at: the time of its opening, µs.
+
     Attributes:
         spec: the rules.
         book: what rests.
         last_trade_ticks: the price of the last trade; 0 before the first.
+        history: its candles, older trades and funding.
         trades: the newest trades, oldest first.
     """
 
-    def __init__(self, spec: MarketSpec) -> None:
+    def __init__(self, spec: MarketSpec, seed: int = 0, opened_at: int = 0) -> None:
         self.spec = spec
         self.book = Book()
         self.last_trade_ticks = 0
-        self.trades: deque[Trade] = deque(maxlen=_TRADES)
+        self.history = MarketHistory(spec, seed, opened_at)
+        self.trades = self.history.trades.recent
         self._asks = 0
         self._bids = 0
         shift = _COLLATERAL_DECIMALS - spec.price_decimals - spec.size_decimals
@@ -37,6 +43,11 @@ class Market:
     def quote_micro(self, price_ticks: int, lots: int) -> int:
         """Give what ``lots`` cost at a price, rounded down where the market is finer than the collateral."""
         return price_ticks * lots * self._multiplier // self._divisor
+
+    def add_trade(self, trade: Trade) -> None:
+        """Take note of a trade."""
+        self.last_trade_ticks = trade.price_ticks
+        self.history.add_trade(trade)
 
     def mark_price_ticks(self) -> int:
         """Give the price that positions are valued at; 0 when nothing ever gave one.

@@ -29,6 +29,7 @@ class MarketSpec(msgspec.Struct, frozen=True):
     maker_fee_ppm: int = 20
     taker_fee_ppm: int = 200
     created_at_ms: int = 1_700_000_000_000
+    past_price_ticks: int = 0  # what the prices of a made-up past since created_at_ms wander about; 0: it has no past
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

@@ -5,25 +5,25 @@ A success has ``code`` 200 in its body; a refusal is ``{"code", "message"}`` wit
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol
 
 import msgspec
 from aiohttp import web
 
-from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, Code
+from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import rows
-from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.model import MarketSpec, Order, Result, Trade
+from qubx_lighter.sim.parameters import Parameters
+from qubx_lighter.sim.rest_history import RestHistory
 from qubx_lighter.sim.rows import Row, success
 
 _PAGE: Final = 100
 _BOOK_ORDERS: Final = 250
-_INT64: Final = 2**63 - 1
 _ALL_KEYS: Final = 255
-_DAY_US: Final = 24 * 3600 * 10**6
 _UNAUTHORIZED: Final = 401
 _NO_QUOTA: Final = msgspec.json.encode({"ratelimit": "didn't use volume quota"}).decode()
 _LARGEST_QUOTA: Final = 5_000_000  # what the volume quota program ends at; here nothing uses it up
@@ -69,36 +69,6 @@ def _json(body: Row, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(body), content_type="application/json", status=status)
 
 
-class Parameters:
-    """The parameters of a request, read with the venue's refusal for what is missing or wrong."""
-
-    def __init__(self, values: Mapping[str, object]) -> None:
-        self._values = values
-
-    def text(self, name: str, default: str | None = None) -> str:
-        """Read a text."""
-        value = self._values.get(name, default)
-        if not isinstance(value, str):
-            raise VenueError(Code.INVALID_PARAM, f"invalid param: {name} is missing")
-        return value
-
-    def integer(self, name: str, default: int | None = None, *, low: int = -1, high: int = _INT64) -> int:
-        """Read a whole number from ``low`` to ``high``."""
-        text = self.text(name, None if default is None else str(default))
-        try:
-            value = int(text)
-        except ValueError:
-            raise VenueError(Code.INVALID_PARAM, f"invalid param: {name} is not a number") from None
-        if not low <= value <= high:
-            raise VenueError(Code.INVALID_PARAM, f"invalid param: {name} is out of range")
-        return value
-
-    def market_id(self) -> int | None:
-        """Read a market id that may be left out; 255 stands for all."""
-        value = self.integer("market_id", NIL_MARKET_INDEX)
-        return None if value in (-1, NIL_MARKET_INDEX) else value
-
-
 class Rest:
     """The endpoints.
 
@@ -109,6 +79,7 @@ class Rest:
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
         self._engine = venue.engine
+        self._history = RestHistory(venue.engine, venue.now)
 
     def routes(self) -> list[web.RouteDef]:
         """List all endpoints."""
@@ -130,6 +101,7 @@ class Rest:
         }
         return [
             *(web.get(path, self._reader(read)) for path, read in reads.items()),
+            *(web.get(path, self._public_reader(read)) for path, read in self._history.reads().items()),
             web.post("/api/v1/sendTx", self._send_tx),
         ]
 
@@ -137,6 +109,13 @@ class Rest:
     def _reader(read: Callable[[web.Request, Parameters], Row]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             return _json(read(request, Parameters(request.query)))
+
+        return handle
+
+    @staticmethod
+    def _public_reader(read: Callable[[Parameters], Row]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return _json(read(Parameters(request.query)))
 
         return handle
 
@@ -153,24 +132,18 @@ class Rest:
         return success(order_books=[rows.market_row(self._engine, spec) for spec in self._markets(params)])
 
     def _order_book_details(self, _request: web.Request, params: Parameters) -> Row:
-        day_begins = self._venue.now() - _DAY_US
-        details = [rows.market_detail_row(self._engine, spec, day_begins) for spec in self._markets(params)]
+        now_ms = max(self._venue.now(), self._engine.now) // 1000
+        details = [rows.market_detail_row(self._engine, spec, now_ms) for spec in self._markets(params)]
         return success(order_book_details=details, spot_order_book_details=[])
 
     def _markets(self, params: Parameters) -> list[MarketSpec]:
         if params.text("filter", "all") not in ("all", "perp"):
             return []
-        market_id = params.market_id()
-        return list(self._engine.markets.values()) if market_id is None else [self._market(market_id)]
-
-    def _market(self, market_id: int) -> MarketSpec:
-        spec = self._engine.markets.get(market_id)
-        if spec is None:
-            raise VenueError(Code.INVALID_MARKET, "invalid market index")
-        return spec
+        one = params.market_id() is not None
+        return [params.market(self._engine)] if one else list(self._engine.markets.values())
 
     def _order_book_orders(self, _request: web.Request, params: Parameters) -> Row:
-        spec = self._market(params.integer("market_id"))
+        spec = params.market(self._engine)
         limit = params.integer("limit", low=1, high=_BOOK_ORDERS)
         book = self._engine.book(spec.market_id)
         asks, bids = (
@@ -180,9 +153,9 @@ class Rest:
         return success(total_asks=len(asks), asks=asks, total_bids=len(bids), bids=bids)
 
     def _recent_trades(self, _request: web.Request, params: Parameters) -> Row:
-        spec = self._market(params.integer("market_id"))
+        spec = params.market(self._engine)
         limit = params.integer("limit", low=1, high=_PAGE)
-        found = self._engine.trades(market_id=spec.market_id)[:limit]
+        found = self._engine.trades_before(NEWEST, limit, spec.market_id)
         return success(trades=[rows.trade_row(spec, trade) for trade in found])
 
     def _trades(self, request: web.Request, params: Parameters) -> Row:
@@ -190,18 +163,22 @@ class Rest:
         if params.text("sort_by") not in _SORTS or params.text("sort_dir", "desc") != "desc":
             raise VenueError(Code.INVALID_PARAM, "invalid param: sort_by or sort_dir")
         limit, account_index = params.integer("limit", low=1, high=_PAGE), params.integer("account_index", -1)
+        order_index, before = params.integer("order_index", -1), params.cursor()
+        market_id = params.market(self._engine).market_id if params.market_id() is not None else None
         if account_index >= 0:
             self._authorize(request, account_index)
-        found: Iterable[Trade] = self._engine.trades(
-            market_id=params.market_id(), account_index=account_index if account_index >= 0 else None
-        )
-        order_index, before = params.integer("order_index", -1), _cursor(params)
-        page = [
-            trade
-            for trade in found
-            if trade.trade_id < before
-            and (order_index < 0 or order_index in (trade.ask_order_index, trade.bid_order_index))
-        ]
+        page: list[Trade]
+        if account_index < 0 and order_index < 0:
+            page = self._engine.trades_before(before, limit + 1, market_id)
+        else:
+            page = [
+                trade
+                for trade in self._engine.trades(
+                    market_id=market_id, account_index=account_index if account_index >= 0 else None
+                )
+                if trade.trade_id < before
+                and (order_index < 0 or order_index in (trade.ask_order_index, trade.bid_order_index))
+            ]
         kept, more = page[:limit], len(page) > limit
         trades = [rows.trade_row(self._engine.markets[trade.market_id], trade) for trade in kept]
         cursor = {"next_cursor": str(kept[-1].trade_id)} if more else {}
@@ -261,7 +238,7 @@ class Rest:
         """Give ended orders, newest first; the cursor is the last row's nonce, which grows with every change."""
         account = self._own_account(request, params)
         limit = params.integer("limit", low=1, high=_PAGE)
-        side, before = params.integer("ask_filter", -1), _cursor(params)
+        side, before = params.integer("ask_filter", -1), params.cursor()
         page = [
             order
             for order in self._engine.inactive_orders(account.account_index, params.market_id())
@@ -330,11 +307,3 @@ class Rest:
         )
         self._venue.publish()
         return _json(body)
-
-
-def _cursor(params: Parameters) -> int:
-    """Read the cursor: rows before it are wanted."""
-    text = params.text("cursor", "")
-    if text and not text.isdecimal():
-        raise VenueError(20009, "invalid cursor")
-    return int(text) if text else _INT64

@@ -373,12 +373,11 @@ def _market_rules(spec: MarketSpec) -> Row:
     }
 
 
-def market_detail_row(engine: Engine, spec: MarketSpec, day_begins: int) -> Row:
-    """Write a market as ``orderBookDetails`` does; the daily figures count trades since ``day_begins`` (µs), newest 10,000."""
-    trades = [trade for trade in engine.trades(market_id=spec.market_id) if trade.time >= day_begins]
-    prices = [trade.price_ticks for trade in trades]
+def market_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
+    """Write a market as ``orderBookDetails`` does."""
+    history = engine.history(spec.market_id)
+    day = history.last_day(now_ms)
     mark = price_text(spec, engine.mark_price_ticks(spec.market_id))
-    first, last = (prices[-1], prices[0]) if prices else (0, 0)
     return _market_rules(spec) | {
         "size_decimals": spec.size_decimals,
         "price_decimals": spec.price_decimals,
@@ -387,13 +386,13 @@ def market_detail_row(engine: Engine, spec: MarketSpec, day_begins: int) -> Row:
         "min_initial_margin_fraction": spec.min_initial_margin_fraction,
         "maintenance_margin_fraction": spec.maintenance_margin_fraction,
         "closeout_margin_fraction": spec.closeout_margin_fraction,
-        "last_trade_price": float(price_text(spec, engine.last_trade_ticks(spec.market_id))),
-        "daily_trades_count": len(trades),
-        "daily_base_token_volume": float(size_text(spec, sum(trade.lots for trade in trades))),
-        "daily_quote_token_volume": float(micro_text(sum(trade.quote_micro for trade in trades))),
-        "daily_price_low": float(price_text(spec, min(prices, default=0))),
-        "daily_price_high": float(price_text(spec, max(prices, default=0))),
-        "daily_price_change": (last - first) * 100 / first if first else 0.0,
+        "last_trade_price": float(price_text(spec, history.last_trade_ticks())),
+        "daily_trades_count": day.trades,
+        "daily_base_token_volume": float(size_text(spec, day.lots)),
+        "daily_quote_token_volume": float(micro_text(day.quote_micro)),
+        "daily_price_low": float(price_text(spec, day.low_ticks)),
+        "daily_price_high": float(price_text(spec, day.high_ticks)),
+        "daily_price_change": (day.last_ticks - day.first_ticks) * 100 / day.first_ticks if day.first_ticks else 0.0,
         "open_interest": float(size_text(spec, engine.open_interest_lots(spec.market_id))),
         "daily_chart": {},
         "market_config": {

@@ -26,12 +26,13 @@ import msgspec
 
 from qubx_lighter.constants import NIL_MARKET_INDEX, Code, OrderType, TimeInForce
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import ledger, transactions
+from qubx_lighter.sim import ledger, past, transactions
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import (
     BookChanged,
     Event,
+    MarketSpec,
     Order,
     OrderChanged,
     PlaceOrder,
@@ -78,6 +79,7 @@ class Sequencer:
     def __init__(self, seed: int) -> None:
         start = Random(seed)  # noqa: S311 - ids that start somewhere, as a venue's that has run for a while
         self.now = 0
+        self._seed = seed
         self.markets: dict[int, Market] = {}
         self.accounts: dict[int, Account] = {}
         self.events: list[Event] = []
@@ -88,8 +90,28 @@ class Sequencer:
         self._salt = start.randbytes(8)
         self._hashes = 0
         self._expiries: list[tuple[int, int, int]] = []  # heap of (ms, order index, account index); may be outdated
+        self._sampled_at = 0  # s
         self._levels: dict[tuple[int, bool, int], None] = {}
         self._figures: dict[tuple[int, int], None] = {}
+
+    # --- markets -----------------------------------------------------------------------------------------------------
+
+    def open_market(self, spec: MarketSpec) -> None:
+        """Open a market; the ids of trades to come are above those of its past."""
+        if spec.past_price_ticks:
+            self._trade_id = max(self._trade_id, past.first_trade_id(self.now // 1000))
+        self.markets[spec.market_id] = Market(spec, self._seed, self.now)
+
+    def sample_mark_prices(self) -> None:
+        """Take note of the mark prices, as they are before anything happens at ``now``; once a second."""
+        second = self.now // 10**6
+        if second == self._sampled_at:
+            return
+        self._sampled_at = second
+        for market in self.markets.values():
+            price = market.mark_price_ticks()
+            if price:
+                market.history.add_mark_price(self.now, price)
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
@@ -317,8 +339,8 @@ class Sequencer:
             taker_initial_margin_fraction_before=taker_row.initial_margin_fraction,
             maker_initial_margin_fraction_before=maker_row.initial_margin_fraction,
         )
-        market.last_trade_ticks = price
-        for rows in (market.trades, account.trades, owner.trades):
+        market.add_trade(trade)
+        for rows in (account.trades, owner.trades):
             rows.append(trade)
         self.events.append(Traded(trade))
         self._fill_maker(owner, market, maker, lots, quote)

@@ -29,6 +29,7 @@ from qubx_lighter.sim.stream import Connection
 
 _BATCH_S: Final = 0.05  # how long the venue collects the changes of a book
 _BATCHES_A_SECOND: Final = 20
+_BATCHES_A_CANDLE: Final = 10
 _SECOND_US: Final = 10**6
 _IDLE_S: Final = 120.0  # the venue closes on a client that is silent for two minutes
 _SHUTDOWN_TIMEOUT_S: Final = 2.0
@@ -142,12 +143,14 @@ class Server:
             self._connections.discard(connection)
 
     async def _tick(self) -> None:
-        """End a batch of book changes every 50 ms; every second let time pass for who waits for it."""
+        """End a batch of book changes every 50 ms, of candles every 500; every second let time pass for who waits for it."""
         batch = 0
         while True:
             await asyncio.sleep(_BATCH_S)
             self.channels.flush_books()
             batch += 1
+            if batch % _BATCHES_A_CANDLE == 0:
+                self.channels.flush_candles()
             if batch % _BATCHES_A_SECOND == 0:
                 if self.now() - self.engine.now > _SECOND_US:  # nothing happens, but orders expire
                     self.execute(AdvanceTime())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from qubx_lighter import recording
 from qubx_lighter.constants import TimeInForce
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.protocol import wire
@@ -243,8 +244,44 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="missing"):
         replay.read([tmp_path / "missing.jsonl"])
     (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(TEXTS[0].encode())[:-9])
-    with pytest.raises(ConfigurationError, match="torn"):
+    with pytest.raises(ConfigurationError, match=r"torn.* holds no whole frame"):
         replay.read([tmp_path / "torn.jsonl.gz"])
+    (tmp_path / "broken.jsonl.gz").write_bytes(gzip.compress(TEXTS[0].encode())[:-4] + b"1234")
+    with pytest.raises(ConfigurationError, match="broken"):
+        replay.read([tmp_path / "broken.jsonl.gz"])
+
+
+def recorded(*lines: tuple[int, str]) -> bytes:
+    return recording.member(b"".join(recording.frame_line(at_ns, text.encode()) for at_ns, text in lines))
+
+
+def test_frames_of_a_recording_arrived_when_it_says(tmp_path: Path) -> None:
+    """In whatever order the venue dated them; facts of the recorder are no frames, a torn end is none either."""
+    fact = recording.member(recording.fact_line(4 * 10**9, event="lost"))
+    whole = recorded((5 * 10**9, TEXTS[0]), (5_250_000_000, TEXTS[1])) + fact + recorded((6 * 10**9, TEXTS[2]))
+    torn = recorded((7 * 10**9, TEXTS[3]))
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(whole + torn[:-20])
+    assert (TEXTS[:3], [5_000, 5_250, 6_000]) == played_from(path)
+
+
+def played_from(path: Path) -> tuple[list[str], list[int]]:
+    one = replay.read([path])["order_book:7"]
+    return one.texts, one.times
+
+
+def test_the_files_of_a_rotated_recording_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    for number, text in enumerate(TEXTS):
+        recording.numbered(path, number).write_bytes(recorded((10**9 * (number + 1), text)))
+    recording.numbered(path, len(TEXTS)).write_bytes(recording.member(recording.fact_line(10**10, event="end")))
+    assert (TEXTS, [1_000, 2_000, 3_000, 4_000, 5_000, 6_000]) == played_from(path)
+
+
+async def test_a_recording_is_played_at_the_pace_of_its_arrival(tmp_path: Path) -> None:
+    path, fake = tmp_path / "a.jsonl.gz", FakeTime()
+    path.write_bytes(recorded((10**18, TEXTS[0]), (10**18 + 2 * 10**9, TEXTS[1]), (10**18 + 5 * 10**9, TEXTS[2])))
+    assert [0.0, 2.0, 5.0] == pytest.approx(await fake.play(replay.read([path])["order_book:7"], 1.0))
 
 
 def test_markets_have_the_decimals_of_their_frames(tmp_path: Path) -> None:

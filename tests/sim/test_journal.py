@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from qubx_lighter.errors import WireError
+from qubx_lighter.sim.candles import Series
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.journal import Journal
 from qubx_lighter.sim.matching import Book
@@ -79,6 +80,8 @@ def state(thing: Any) -> Any:
     match thing:
         case Book():
             return [[state(order) for order in thing.orders(is_ask)] for is_ask in (False, True)]
+        case Series():
+            return thing.forgot, thing.between(0, 2**63 - 1).tolist()
         case dict():
             return [(key, state(value)) for key, value in thing.items()]
         case list() | tuple() | set():

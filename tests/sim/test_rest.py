@@ -290,4 +290,4 @@ async def test_a_refused_transaction_uses_no_nonce(venue: Venue, caller: Caller)
 
 
 async def test_an_unknown_path_is_answered_in_json(caller: Caller) -> None:
-    assert (404, {"code": 29404, "message": "Not Found"}) == await caller.get(V1 + "candles")
+    assert (404, {"code": 29404, "message": "Not Found"}) == await caller.get(V1 + "weather")

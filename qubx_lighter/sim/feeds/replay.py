@@ -1,5 +1,8 @@
 """Captured frames, played again: unchanged, in order, at the pace at which they were captured or any other.
 
+Files are recordings of ``qubx-lighter record``, which know when each frame arrived, or frames alone, which may say when they
+were sent.
+
 Every subscription is its own playback from the first frame, so that nobody misses anything and a client that subscribes anew
 (after a gap, or a reconnect) gets the capture's snapshot and all that followed.
 """
@@ -7,7 +10,6 @@ Every subscription is its own playback from the first frame, so that nobody miss
 from __future__ import annotations
 
 import asyncio
-import gzip
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from qubx_lighter import recording
 from qubx_lighter.errors import ConfigurationError, WireError
 from qubx_lighter.protocol import wire
 from qubx_lighter.sim import frames, listing
@@ -65,36 +68,48 @@ class Recording:
 
 
 def read(paths: Iterable[Path]) -> dict[str, Recording]:
-    """Read files of captured frames (JSONL, gzipped where the name ends in ``.gz``), and sort them by channel.
+    """Read captured frames, gzipped or not, and sort them by channel.
+
+    A name that a recording was rotated under stands for all its files. What a killed recorder left unfinished at the end of
+    a file is left out.
 
     Raises:
-        ConfigurationError: a file cannot be read, or a line is no frame of a channel; the message names file and line.
+        ConfigurationError: a file cannot be read or holds no frame, or a line is no frame of a channel; the message names
+            file and line.
     """
     recordings: dict[str, Recording] = {}
     for path in paths:
-        for number, line in _lines(path):
-            try:
-                channel, time = _channel(line), _time_ms(line)
-                text = line.decode()
-            except (WireError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise ConfigurationError(f"{path}, line {number}: not a frame of a channel: {error}") from error
-            recording = recordings.setdefault(channel, Recording(channel))
-            recording.texts.append(text)
-            recording.times.append(max(time, recording.times[-1] if recording.times else 0))
-    for recording in recordings.values():
-        _date_undated(recording)
+        if not sum([_read_file(recordings, file) for file in recording.files_of(path) or [path]]):
+            raise ConfigurationError(f"cannot play {path}: it holds no whole frame")
+    for one in recordings.values():
+        _date_undated(one)
     return recordings
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.strip()
-                if text:
-                    yield number, text
-    except (OSError, EOFError) as error:
-        raise ConfigurationError(f"cannot read {path}: {error}") from error
+def _read_file(recordings: dict[str, Recording], path: Path) -> int:
+    """Add the frames of a file; tell how many."""
+    count = 0
+    for number, line in enumerate(recording.lines(path), start=1):
+        try:
+            count += _take(recordings, line.strip())
+        except (WireError, ValueError) as error:  # msgspec's and Unicode's errors are ValueErrors
+            raise ConfigurationError(f"{path}, line {number}: not a frame of a channel: {error}") from error
+    return count
+
+
+def _take(recordings: dict[str, Recording], line: bytes) -> bool:
+    """Add the frame of a line; tell whether there is one."""
+    recorded = recording.parse(line)
+    frame = line if recorded is None else recorded.frame
+    if not frame:
+        return False  # an empty line, or a fact of the recorder
+    channel = _channel(frame)
+    time = _time_ms(frame) if recorded is None else recorded.time_ns // 10**6
+    text = frame.decode()
+    one = recordings.setdefault(channel, Recording(channel))
+    one.texts.append(text)
+    one.times.append(max(time, one.times[-1] if one.times else 0))
+    return True
 
 
 def _channel(line: bytes) -> str:
@@ -122,10 +137,10 @@ def _time_ms(line: bytes) -> int:
     return max((int(row.get("timestamp", 0)) for rows in lists for row in rows), default=0)
 
 
-def _date_undated(recording: Recording) -> None:
+def _date_undated(one: Recording) -> None:
     """Let frames before the first dated one count as sent with it."""
-    first = next((time for time in recording.times if time), 0)
-    recording.times = [time or first for time in recording.times]
+    first = next((time for time in one.times if time), 0)
+    one.times = [time or first for time in one.times]
 
 
 # --- markets ---------------------------------------------------------------------------------------------------------
@@ -134,11 +149,11 @@ def _date_undated(recording: Recording) -> None:
 def market_specs(recordings: Iterable[Recording]) -> list[MarketSpec]:
     """Give the rules of the markets that the recordings are of: known ones by id, with the decimals that the frames have."""
     seen: dict[int, _Seen] = {}
-    for recording in recordings:
-        kind, _, number = recording.channel.partition(":")
+    for one in recordings:
+        kind, _, number = one.channel.partition(":")
         if kind in ("order_book", "trade", "ticker") and number.isdecimal():
             market = seen.setdefault(int(number), _Seen())
-            for text in recording.texts:
+            for text in one.texts:
                 if market.note(msgspec.json.decode(text)):
                     break
     return [market.spec(market_id) for market_id, market in sorted(seen.items())]

@@ -1,0 +1,182 @@
+"""The local venue's history over REST: candles, mark-price candles, funding, and the public's trades.
+
+Candles have the venue's oddities, which clients run into sooner or later: a cache in front of it knows an answer by
+``end_timestamp`` and ``count_back`` alone, so that ``start_timestamp`` says nothing. What comes is the newest ``count_back``
+candles, at most 500, that open at ``end_timestamp`` or before: rows before the start where more are asked for than the range
+holds, no rows at its beginning where fewer are. The one that still forms is among them. Buckets without a trade have all
+prices at the close before, and no ``v`` and ``V``: candles leave out numbers that are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from qubx_lighter.constants import RESOLUTIONS, Code
+from qubx_lighter.errors import VenueError
+from qubx_lighter.sim.candles import CLOSE, HIGH, LAST_ID, LOTS, LOW, OPEN, QUOTE, SAMPLES, TIME, Rows
+from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.market_history import HOUR_MS, LATEST_MS, Funding
+from qubx_lighter.sim.model import MarketSpec
+from qubx_lighter.sim.parameters import Parameters
+from qubx_lighter.sim.rows import Row, decimal_text, success
+
+_CANDLES: Final = 500
+_FUNDINGS: Final = 749
+_LEAST_MS: Final = 10**11  # a smaller timestamp is in seconds
+_MICRO: Final = 10**6
+_RATE_DECIMALS: Final = 4
+_RATES_OF_OTHERS: Final = {"binance": 3, "bybit": 5, "hyperliquid": 7}  # hours by which they lag behind ours
+_FUNDING_PERIOD_H: Final = 8  # funding-rates scales to what other exchanges settle
+_PERCENT: Final = 100
+
+
+class RestHistory:
+    """The endpoints.
+
+    Args:
+        engine: the venue.
+        now: the wall clock, µs.
+    """
+
+    def __init__(self, engine: Engine, now: Callable[[], int]) -> None:
+        self._engine = engine
+        self._now = now
+
+    def reads(self) -> dict[str, Callable[[Parameters], Row]]:
+        """List them by path."""
+        return {
+            "/api/v1/candles": self.candles,
+            "/api/v1/markPriceCandles": self.mark_price_candles,
+            "/api/v1/fundings": self.fundings,
+            "/api/v1/funding-rates": self.funding_rates,
+        }
+
+    def candles(self, params: Parameters) -> Row:
+        """Answer ``candles``."""
+        spec = params.market(self._engine)
+        resolution, step_ms = _resolution(params)
+        rows = self._engine.history(spec.market_id).candles(step_ms, *self._range(params, step_ms))
+        return success(r=resolution, c=_not_empty(candle_rows(spec, rows)))
+
+    def mark_price_candles(self, params: Parameters) -> Row:
+        """Answer ``markPriceCandles``."""
+        spec = params.market(self._engine)
+        resolution, step_ms = _resolution(params)
+        rows = self._engine.history(spec.market_id).mark_candles(step_ms, *self._range(params, step_ms))
+        return success(r=resolution, c=_not_empty(mark_candle_rows(spec, rows)))
+
+    def _range(self, params: Parameters, step_ms: int) -> tuple[int, int]:
+        """Read the last moment, ms, and the number of candles; the range must be as long as one candle at least."""
+        start_ms, end_ms = _time_ms(params, "start_timestamp"), _time_ms(params, "end_timestamp")
+        count = params.integer("count_back", low=1)
+        if start_ms + step_ms > end_ms:
+            raise VenueError(Code.EMPTY_RANGE, "invalid range: it is shorter than a candle")
+        return min(end_ms, max(self._now(), self._engine.now) // 1000), min(count, _CANDLES)
+
+    def fundings(self, params: Parameters) -> Row:
+        """Answer ``fundings``: both bounds are cut to the hour and are no part of the range; a count of 0 limits nothing."""
+        spec = params.market(self._engine)
+        resolution, step_ms = _resolution(params)
+        start, end = (_time_ms(params, name) // HOUR_MS for name in ("start_timestamp", "end_timestamp"))
+        count = params.integer("count_back", low=0) or _FUNDINGS
+        if step_ms != HOUR_MS:
+            raise VenueError(Code.NOT_IMPLEMENTED, "not implemented: the local venue lists fundings by the hour only")
+        count = min(count, _FUNDINGS)
+        stop = min(end, self._now() // 1000 // HOUR_MS + 1)
+        found = self._engine.history(spec.market_id).fundings(max(start + 1, stop - count), stop)
+        return success(resolution=resolution, fundings=[funding_row(spec, funding) for funding in found])
+
+    def funding_rates(self, _params: Parameters) -> Row:
+        """Answer ``funding-rates``: the last settled rates, of the venue and of others, for eight hours and as fractions."""
+        hour = self._now() // 1000 // HOUR_MS
+        rates = [
+            {
+                "market_id": spec.market_id,
+                "exchange": exchange,
+                "symbol": spec.symbol,
+                "rate": self._rate(spec, hour - lag),
+            }
+            for spec in self._engine.markets.values()
+            for exchange, lag in (_RATES_OF_OTHERS | {"lighter": 0}).items()
+        ]
+        return success(funding_rates=rates)
+
+    def _rate(self, spec: MarketSpec, hour: int) -> float:
+        rate = self._engine.history(spec.market_id).funding_rate(hour)
+        return rate * _FUNDING_PERIOD_H / (_PERCENT * 10**_RATE_DECIMALS)
+
+
+def _resolution(params: Parameters) -> tuple[str, int]:
+    name = params.text("resolution")
+    if name not in RESOLUTIONS:
+        raise VenueError(Code.INVALID_PARAM, f"invalid param: resolution must be one of {', '.join(RESOLUTIONS)}")
+    return name, RESOLUTIONS[name]
+
+
+def _time_ms(params: Parameters, name: str) -> int:
+    """Read a time in ms or seconds."""
+    time = params.integer(name, low=0, high=LATEST_MS)
+    return time if time >= _LEAST_MS else time * 1000
+
+
+def _not_empty(found: list[Row]) -> list[Row]:
+    if not found:
+        raise VenueError(Code.EMPTY_RANGE, "invalid range: it holds no candle")
+    return found
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def candle_rows(spec: MarketSpec, rows: Rows) -> list[Row]:
+    """Write candles; numbers that are zero are left out."""
+    price, size = 10**spec.price_decimals, 10**spec.size_decimals
+    return [
+        _without_zeros(
+            {
+                "t": row[TIME],
+                "o": row[OPEN] / price,
+                "h": row[HIGH] / price,
+                "l": row[LOW] / price,
+                "c": row[CLOSE] / price,
+                "v": row[LOTS] / size,
+                "V": row[QUOTE] / _MICRO,
+                "i": row[LAST_ID],
+            }
+        )
+        for row in rows.tolist()
+    ]
+
+
+def mark_candle_rows(spec: MarketSpec, rows: Rows) -> list[Row]:
+    """Write candles of the mark price; numbers that are zero are left out."""
+    price = 10**spec.price_decimals
+    return [
+        _without_zeros(
+            {
+                "t": row[TIME],
+                "o": row[OPEN] / price,
+                "h": row[HIGH] / price,
+                "l": row[LOW] / price,
+                "c": row[CLOSE] / price,
+                "sc": row[SAMPLES],
+            }
+        )
+        for row in rows.tolist()
+    ]
+
+
+def _without_zeros(row: Row) -> Row:
+    return {name: value for name, value in row.items() if value}
+
+
+def funding_row(spec: MarketSpec, funding: Funding) -> Row:
+    """Write a settlement: the rate in percent and the amount for one unit of base, both of the side that pays."""
+    rate = abs(funding.rate)
+    return {
+        "timestamp": funding.hour * HOUR_MS // 1000,
+        "value": decimal_text(rate * funding.price_ticks, _RATE_DECIMALS + 2 + spec.price_decimals),
+        "rate": decimal_text(rate, _RATE_DECIMALS),
+        "direction": "long" if funding.rate >= 0 else "short",
+    }
