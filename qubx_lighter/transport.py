@@ -1,4 +1,4 @@
-"""The seam between a WebSocket library and everything above it: connect, receive, send, close.
+"""The seam between a WebSocket library and everything above it: connect, pump, send, close.
 
 Errors of the library end here: what leaves is ``TransportError`` or ``NotSentError``.
 """
@@ -15,17 +15,18 @@ from qubx_lighter.errors import NotSentError, TransportError
 
 _MAX_FRAME: Final = 64 * 1024 * 1024  # aiohttp's own limit is 4 MiB; a full book or account snapshot may grow beyond it
 _CLOSE_TIMEOUT_S: Final = 1.0
-_DATA: Final = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
+_TEXT: Final = aiohttp.WSMsgType.TEXT
+_BINARY: Final = aiohttp.WSMsgType.BINARY
 
 
 class Transport(Protocol):
     """One open WebSocket; used on the loop that opened it."""
 
-    async def receive(self) -> bytes:
-        """Wait for the next data frame.
+    async def pump(self, take: Callable[[bytes], None]) -> None:
+        """Call ``take`` with each data frame, in order, until the connection is over.
 
         Raises:
-            TransportError: the connection is over; the message says how it ended.
+            TransportError: always, in the end; the message says how the connection ended.
         """
 
     async def send(self, text: str) -> None:
@@ -74,15 +75,16 @@ class _AiohttpTransport:
         self._session = session
         self._socket = socket
 
-    async def receive(self) -> bytes:
-        message = await self._socket.receive()
-        if message.type in _DATA:
-            data: bytes = message.data
-            return data
-        if message.type is aiohttp.WSMsgType.ERROR:
-            raise TransportError(f"the connection broke: {_reason(message.data)}")
-        code = self._socket.close_code
-        raise TransportError(f"the venue closed the connection (code {code})")
+    async def pump(self, take: Callable[[bytes], None]) -> None:
+        receive = self._socket.receive
+        while True:
+            kind, data, _ = await receive()
+            if kind is _TEXT or kind is _BINARY:
+                take(data)
+            elif kind is aiohttp.WSMsgType.ERROR:
+                raise TransportError(f"the connection broke: {_reason(data)}")
+            else:
+                raise TransportError(f"the venue closed the connection (code {self._socket.close_code})")
 
     async def send(self, text: str) -> None:
         if self._socket.closed:

@@ -11,20 +11,25 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from qubx_lighter.constants import AUTH_TOKEN_RENEWAL_S, Code
 from qubx_lighter.errors import OutcomeUnknownError, WireError
+from qubx_lighter.link import SocketSettings, TokenSource
 from qubx_lighter.protocol import wire
-from qubx_lighter.protocol.pace import BackoffSettings
-from qubx_lighter.protocol.session import Incoming, Kind, Remedy, SessionSettings
+from qubx_lighter.protocol.liveness import Liveness
+from qubx_lighter.protocol.messages import Incoming, Kind, Remedy
+from qubx_lighter.protocol.pace import AddressLimits, AddressPace, BackoffSettings
+from qubx_lighter.protocol.session import SessionSettings
 from qubx_lighter.transport import Connect, connect
-from qubx_lighter.websocket_manager import BaseWebSocketManager, SocketSettings, TokenSource
+from qubx_lighter.websocket_manager import BaseWebSocketManager
 
-_MESSAGES_PUBLIC: Final = 150  # of the venue's 200 a minute for one address: a run has one public and one private
-_MESSAGES_PRIVATE: Final = 30  # socket, together 180
+# The venue allows 200 messages a minute and 50 in flight to one address; pings are never held back, so some room is left.
+ADDRESS_LIMITS: Final = AddressLimits(messages=190, in_flight=35, reserved_messages=20, reserved_in_flight=5)
 
 _REMEDIES: Final[dict[int, Remedy]] = {
     Code.ALREADY_SUBSCRIBED: Remedy.UNSUBSCRIBE_FIRST,
@@ -34,6 +39,8 @@ _REMEDIES: Final[dict[int, Remedy]] = {
     Code.TOO_MANY_REQUESTS: Remedy.SLOW_DOWN,
     Code.TOO_MANY_MESSAGES: Remedy.SLOW_DOWN,
     Code.TOO_MANY_IN_FLIGHT: Remedy.SLOW_DOWN,
+    Code.TOO_MANY_SUBSCRIPTIONS: Remedy.NO_ROOM,
+    Code.TOO_MANY_CONNECTIONS: Remedy.TOO_MANY_CONNECTIONS,
 }
 _KINDS: Final[dict[str, Kind]] = {
     "connected": Kind.WELCOME,
@@ -43,39 +50,44 @@ _KINDS: Final[dict[str, Kind]] = {
     "shutdown": Kind.SHUTDOWN,
 }
 _HEAD: Final = b'{"channel":"'
-_UPDATE: Final = re.compile(rb'"type":"update/\w+"\}')  # only a frame's own type has a slash
+_TYPE: Final = b'"type":"'
+_DATA: Final = re.compile(rb'"type":"(update|subscribed)/\w+"\}')  # only a frame's own type has a slash
 _CHANNEL: Final = re.compile(r"\b[a-z_]+(?:[/:]\w+)+")
 
 
 class LighterDialect:
     """Read and write Lighter's frames.
 
-    Nearly every frame is an update whose first key is the channel and whose last is the type. Its two ends say all, so
-    what they mean is remembered: half the time of decoding even that little.
+    Nearly every frame is an update whose first key is the channel and whose last is the type: its two ends say all.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes], Incoming] = {}
+    label_at = len(_HEAD)
 
     def key(self, channel: str) -> str:
         """Spell a channel as the venue labels its frames."""
         return wire.channel_key(channel)
 
+    def kind(self, key: str) -> str:
+        """Give what a channel is of: ``order_book`` of ``order_book:0``."""
+        return key.partition(":")[0]
+
     def classify(self, raw: bytes) -> Incoming:
-        """Tell what a frame is; the payload of data frames is not decoded.
+        """Tell what a frame is; where its ends say so, nothing between them is read.
 
         Raises:
             WireError: it is not a JSON object.
         """
-        if not (raw.startswith(_HEAD) and raw.endswith(b'"}')):
-            return _control(raw)
-        ends = (raw[len(_HEAD) : raw.find(b'"', len(_HEAD))], raw[raw.rfind(b'"type":"') :])
-        known = self._known.get(ends)
-        if known is None:
-            known = _control(raw)
-            if _UPDATE.fullmatch(ends[1]):
-                self._known[ends] = known
-        return known
+        if raw.startswith(_HEAD) and (found := _DATA.fullmatch(raw, raw.rfind(_TYPE))):
+            label = raw[len(_HEAD) : raw.find(b'"', len(_HEAD))]
+            kind = Kind.UPDATE if found[1] == b"update" else Kind.SUBSCRIBED
+            return Incoming(kind, wire.channel_key(label.decode(errors="replace")))
+        return _control(raw)
+
+    def ends(self, raw: bytes) -> tuple[bytes, bytes] | None:
+        """Give the beginning and the end of an update by which the next of its channel is known."""
+        if not (raw.startswith(_HEAD) and _DATA.fullmatch(raw, start := raw.rfind(_TYPE))):
+            return None
+        return raw[: raw.find(b'"', len(_HEAD))], raw[start:]
 
     def subscribe(self, key: str, auth: str | None) -> str:
         """Write a subscribe frame."""
@@ -115,6 +127,15 @@ def _error(error: wire.ErrorBody) -> Incoming:
     return Incoming(Kind.ERROR, channel, code=error.code, text=error.message, remedy=remedy)
 
 
+_paces: Final[weakref.WeakValueDictionary[str, AddressPace]] = weakref.WeakValueDictionary()
+
+
+def address_pace(url: str) -> AddressPace:
+    """Give the pace that all sockets of this process share, for as long as one of them lives, at the host of ``url``."""
+    host = urlsplit(url).netloc
+    return _paces.setdefault(host, AddressPace(ADDRESS_LIMITS))
+
+
 class LighterWebSocketManager(BaseWebSocketManager):
     """Keep one connection to Lighter.
 
@@ -122,13 +143,15 @@ class LighterWebSocketManager(BaseWebSocketManager):
         url: ``wss://host/stream``.
         token: mints an auth token; without it there are no private channels.
         loop: where everything runs; without it, the loop that runs at the first call.
-        session: pace, acknowledgements, heartbeat; by default the venue's limits, shared by one socket with and one
-            without ``token``.
+        session: acknowledgements, heartbeat.
         backoff: the waits between connects.
         socket: timeouts of the socket.
-        clock: seconds of any origin, never going back.
+        clock: seconds of any origin, never going back; the same for all that share ``pace``.
         chance: draws the jitter, 0..1.
         connector: opens a WebSocket.
+        pace: shared by all sockets of the host, those with a ``token`` first; by default the one of ``address_pace``.
+        liveness: suspects channels that fall silent; without it none is.
+        on_no_room: called on the loop with a channel that the venue refused because the connection has too many.
     """
 
     def __init__(
@@ -143,18 +166,24 @@ class LighterWebSocketManager(BaseWebSocketManager):
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         connector: Connect = connect,
+        pace: AddressPace | None = None,
+        liveness: Liveness | None = None,
+        on_no_room: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(
             url,
             LighterDialect(),
             loop=loop,
             token=token,
-            session=session or session_settings(private=token is not None),
+            session=session or session_settings(),
             backoff=backoff,
             socket=socket,
             clock=clock,
             chance=chance,
             connector=connector,
+            pace=pace or address_pace(url),
+            liveness=liveness,
+            on_no_room=on_no_room,
         )
 
     async def send_transaction(self, request_id: str, tx_type: int, tx_info: str, timeout: float) -> wire.TxReply:  # noqa: ASYNC109 - as in the base
@@ -172,10 +201,21 @@ class LighterWebSocketManager(BaseWebSocketManager):
         except WireError as error:
             raise OutcomeUnknownError(f"the answer to {request_id} cannot be read: {error}") from error
 
+    async def send_transactions(
+        self,
+        request_id: str,
+        tx_types: Sequence[int],
+        tx_infos: Sequence[str],
+        timeout: float,  # noqa: ASYNC109 - as in the base
+    ) -> wire.TxReply:
+        """Send several signed transactions, of one key and with consecutive nonces, as one message; else as above."""
+        raw = await self.request(request_id, wire.encode_send_tx_batch(request_id, tx_types, tx_infos), timeout)
+        try:
+            return wire.decode(wire.TxReply, raw)
+        except WireError as error:
+            raise OutcomeUnknownError(f"the answer to {request_id} cannot be read: {error}") from error
 
-def session_settings(*, private: bool, **changes: float) -> SessionSettings:
-    """Make the session settings of a socket that shares the venue's limits with one of the other sort."""
-    settings = SessionSettings(
-        messages=_MESSAGES_PRIVATE if private else _MESSAGES_PUBLIC, auth_renewal_s=AUTH_TOKEN_RENEWAL_S
-    )
-    return replace(settings, **changes)  # type: ignore[arg-type]
+
+def session_settings(**changes: float) -> SessionSettings:
+    """Make the session settings of a socket of Lighter's; the pace is the address's."""
+    return replace(SessionSettings(auth_renewal_s=AUTH_TOKEN_RENEWAL_S), **changes)  # type: ignore[arg-type]

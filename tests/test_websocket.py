@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ import pytest
 from aiohttp import web
 
 from qubx_lighter.errors import NotSentError, OutcomeUnknownError, WireError
+from qubx_lighter.protocol.messages import Incoming, Kind, Remedy
 from qubx_lighter.protocol.pace import BackoffSettings
-from qubx_lighter.protocol.session import Incoming, Kind, Remedy
-from qubx_lighter.websocket import LighterDialect, LighterWebSocketManager, session_settings
+from qubx_lighter.websocket import LighterDialect, LighterWebSocketManager, address_pace, session_settings
 
 PATIENCE_S = 5.0
 
@@ -97,13 +99,24 @@ def test_every_captured_frame_is_told_apart(wire_dir: Path) -> None:
     assert {Kind.SUBSCRIBED, Kind.UPDATE} == {kind for _, kind in kinds}
 
 
-def test_the_two_sockets_of_a_run_share_the_venues_limit() -> None:
-    public, private = session_settings(private=False), session_settings(private=True, silence_s=5)
-    assert 180 == public.messages + private.messages
-    assert (35, 30, 60, 6 * 3600) == (
-        public.in_flight, public.ping_interval_s, public.silence_s, public.auth_renewal_s,
-    )  # fmt: skip
-    assert 5 == private.silence_s
+def test_the_sockets_of_a_host_share_one_pace_within_the_venues_limits() -> None:
+    pace = address_pace("wss://a.invalid/stream")
+    limits = pace.limits
+    assert (190, 60, 35) == (limits.messages, limits.period_s, limits.in_flight)
+    assert pace is address_pace("wss://a.invalid/other")
+    assert pace is not address_pace("wss://b.invalid/stream")
+
+
+def test_a_pace_is_forgotten_with_the_last_socket_of_its_host() -> None:
+    address_pace("wss://c.invalid/").slow_down(inf)
+    gc.collect()
+    pace = address_pace("wss://c.invalid/")
+    assert -inf == pace.join().free_at()
+
+
+def test_the_settings_of_a_session_are_the_venues_habits() -> None:
+    settings = session_settings(silence_s=5)
+    assert (30, 5, 6 * 3600) == (settings.ping_interval_s, settings.silence_s, settings.auth_renewal_s)
 
 
 # --- the connection ----------------------------------------------------------------------------------------------------

@@ -24,10 +24,13 @@ from qubx_lighter.errors import (
     TransportError,
     WireError,
 )
+from qubx_lighter.link import SocketSettings
+from qubx_lighter.protocol.messages import Incoming, Kind, Remedy
 from qubx_lighter.protocol.pace import BackoffSettings
-from qubx_lighter.protocol.session import Incoming, Kind, Remedy, SessionSettings
+from qubx_lighter.protocol.session import SessionSettings
 from qubx_lighter.transport import connect
-from qubx_lighter.websocket_manager import BaseWebSocketManager, SocketSettings
+from qubx_lighter.websocket_manager import BaseWebSocketManager
+from tests.fake_time import run
 
 PATIENCE_S = 5.0
 
@@ -43,11 +46,20 @@ class ParrotDialect:
     REMEDIES: ClassVar = {"twice": Remedy.UNSUBSCRIBE_FIRST, "absent": Remedy.ALREADY_GONE, "nosuch": Remedy.GIVE_UP}
     REMEDIES |= {"key": Remedy.NEW_TOKEN, "fast": Remedy.SLOW_DOWN}
 
+    label_at = len('{"ev": "msg", "room": "')
+
     def __init__(self, after_frame: Callable[[], None] = lambda: None) -> None:
         self.after_frame = after_frame
 
     def key(self, channel: str) -> str:
         return channel.removeprefix("#")
+
+    def kind(self, key: str) -> str:
+        return key[:1]
+
+    def ends(self, raw: bytes) -> tuple[bytes, bytes] | None:
+        beginning, quote, _ = raw.partition(b'", "n"')  # updates with a number end as they like
+        return (beginning, b"}") if quote else None
 
     def classify(self, raw: bytes) -> Incoming:
         asyncio.get_running_loop().call_soon(self.after_frame)
@@ -424,6 +436,51 @@ async def test_what_a_handler_raises_is_counted_told_once_and_stops_nobody(venue
     assert ["state", "subscribed", "update"] == sorted(text.split("\n")[0].split()[-1] for text in told)
 
 
+async def test_frames_and_bytes_are_counted_by_kind_of_channel_also_of_those_that_closed(venue: ParrotVenue) -> None:
+    async with started(venue) as client:
+        await _joined(client, "a1", "a2", "b1")
+        for number in range(3):
+            await venue.say(ev="msg", room="a1", n=number)
+            await venue.say(ev="msg", room="b1", n=number, other=1)
+        await client.watch.until(lambda: len(client.numbers()) == 6)
+        size = sum(len(json.dumps(frame)) for _, frame in client.heard) + len('{"ev": "hi"}')
+        before = client.ws.stats()
+        assert (5, 4, 10, size) == tuple(before[name] for name in ("frames_a", "frames_b", "frames", "bytes"))
+        client.ws.unsubscribe("a1", client.hear)
+        await client.watch.until(lambda: venue.ops("leave") and not client.ws.stats()["in_flight"])
+        after = client.ws.stats()
+        assert (5, 4, 11, 2) == tuple(after[name] for name in ("frames_a", "frames_b", "frames", "channels"))
+
+
+async def test_a_handler_that_leaves_or_joins_while_it_is_called_changes_the_next_frame_not_this_one(
+    venue: ParrotVenue,
+) -> None:
+    async with started(venue) as client:
+        calls: list[str] = []
+
+        def first(kind: str, raw: bytes) -> None:
+            calls.append(f"first {kind}")
+            if calls.count("first update") == 2:
+                client.ws.unsubscribe("a", first)
+                client.ws.subscribe("a", third)
+
+        def second(kind: str, raw: bytes) -> None:
+            calls.append(f"second {kind}")
+            client.watch.changed()
+
+        def third(kind: str, raw: bytes) -> None:
+            calls.append(f"third {kind}")
+
+        client.ws.subscribe("a", first)
+        client.ws.subscribe("a", second)
+        await client.watch.until(lambda: client.ws.subscribed("a"))
+        for number in range(3):
+            await venue.say(ev="msg", room="a", n=number)
+        await client.watch.until(lambda: calls.count("second update") == 3)
+    updates = [call.split()[0] for call in calls if call.endswith("update")]
+    assert ["first", "second", "first", "second", "second", "third"] == updates
+
+
 # --- connections -------------------------------------------------------------------------------------------------------
 
 
@@ -438,6 +495,33 @@ async def test_a_broken_connection_is_replaced_and_everything_subscribed_anew(ve
         assert (2, 1) == (client.ws.stats()["connects"], client.ws.stats()["reconnects"])
     assert {(1, "join", "a"), (1, "join", "b")} == set(venue.ops()[2:])
     assert [True, False, True, False] == client.states
+
+
+async def test_who_asked_for_it_is_told_that_the_connection_of_a_channel_is_lost(venue: ParrotVenue) -> None:
+    told: list[str] = []
+    async with started(venue) as client:
+
+        def broken() -> None:
+            told.append("broken")
+            raise ValueError("a mistake")
+
+        def other(kind: str, raw: bytes) -> None:
+            pass
+
+        client.ws.on_state(lambda connected: told.append(f"state {connected}"))
+        client.ws.subscribe("a", client.hear, on_lost=broken)
+        client.ws.subscribe("a", other, on_lost=lambda: told.append("a"))
+        client.ws.subscribe("b", client.hear, on_lost=lambda: told.append("b"))
+        client.ws.subscribe("c", client.hear, on_lost=lambda: told.append("c"))
+        client.ws.unsubscribe("c", client.hear)
+        await client.watch.until(lambda: client.ws.subscribed("a") and client.ws.subscribed("b"))
+        venue.refusals = 1  # a connection that never was is not lost
+        venue.cut()
+        await client.watch.until(lambda: client.states == [True, False, True])
+        assert ["state True", "broken", "a", "b", "state False", "state True"] == told
+        assert 1 == client.ws.stats()["handler_errors"]
+        await client.watch.until(lambda: client.ws.subscribed("a") and client.ws.subscribed("b"))
+    assert ["broken", "a", "b", "state False"] == told[6:]
 
 
 async def test_a_useful_connection_starts_the_waits_anew(venue: ParrotVenue) -> None:
@@ -964,8 +1048,9 @@ class StubTransport:
         self.hangs = False
         self.closed = False
 
-    async def receive(self) -> bytes:
-        return await self.incoming.get()
+    async def pump(self, take: Callable[[bytes], None]) -> None:
+        while True:
+            take(await self.incoming.get())
 
     async def send(self, text: str) -> None:
         del text
@@ -990,6 +1075,36 @@ async def stubbed(venue: ParrotVenue, **options: Any) -> AsyncIterator[tuple[Cli
     async with started(venue, connector=connector, **options) as client:
         await client.ws.wait_connected(PATIENCE_S)
         yield client, made
+
+
+def test_updates_keep_a_connection_alive_that_says_nothing_else_and_only_while_they_come() -> None:
+    async def scenario() -> None:
+        clock = asyncio.get_running_loop().time
+        made: list[StubTransport] = []
+        states: list[tuple[float, bool]] = []
+
+        async def connector(url: str) -> StubTransport:
+            made.append(StubTransport())
+            return made[-1]
+
+        settings = SessionSettings(silence_s=60, ping_interval_s=20)
+        manager = BaseWebSocketManager("ws://x/", ParrotDialect(), clock=clock, connector=connector, session=settings)
+        manager.on_state(lambda connected: states.append((clock(), connected)))
+        manager.subscribe("a", lambda _, __: None)
+        manager.start()
+        await manager.wait_connected(1)
+        made[0].incoming.put_nowait(b'{"ev": "joined", "room": "a"}')
+        for number in range(300):
+            await asyncio.sleep(1)
+            made[0].incoming.put_nowait(b'{"ev": "msg", "room": "a", "n": %d}' % number)
+        last = clock()
+        assert [True] == [connected for _, connected in states]
+        while len(states) == 1:
+            await asyncio.sleep(1)
+        assert 60 <= states[1][0] - last <= 80  # heard of at the next ping
+        await manager.close()
+
+    run(scenario())
 
 
 @pytest.mark.parametrize(

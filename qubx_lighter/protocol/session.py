@@ -17,6 +17,10 @@ So a renewal is unsubscribe, answer, subscribe, whoever asks for it: a gap, an e
 back. An answer that does not come makes the channel DOUBTFUL, which leads through the same door. A failure that repeats
 is reported and from then on tried at a slow pace, for ever.
 
+A venue that takes no more subscriptions on this connection (NO_ROOM) is tried again at the slow pace, and told to whoever
+owns several connections and may move the channel. A channel that is suspiciously silent is renewed, when nothing else
+waits (``protocol.liveness``).
+
 Nothing here reads a clock: every method that needs the time takes ``now`` in seconds, of any origin. ``poll`` says what
 to do now and is called after everything else; ``get_timer`` says when at the latest to call it again. A lost connection
 puts every channel back to IDLE; the pace is kept, since venues count messages by address and not by connection.
@@ -24,71 +28,15 @@ puts every channel back to IDLE; the pace is kept, since venues count messages b
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
-from qubx_lighter.protocol.pace import Pacer
-
-
-class Kind(Enum):
-    """What an incoming frame is."""
-
-    WELCOME = auto()
-    SUBSCRIBED = auto()
-    UPDATE = auto()
-    UNSUBSCRIBED = auto()
-    REPLY = auto()
-    ERROR = auto()
-    PING = auto()
-    PONG = auto()
-    SHUTDOWN = auto()
-    OTHER = auto()
-
-
-class Remedy(Enum):
-    """What an error frame calls for."""
-
-    NONE = auto()
-    UNSUBSCRIBE_FIRST = auto()  # the venue says it is already subscribed: no snapshot will come
-    ALREADY_GONE = auto()  # the venue says it was not subscribed
-    GIVE_UP = auto()  # there is no such channel
-    NEW_TOKEN = auto()
-    SLOW_DOWN = auto()
-
-
-class Incoming(NamedTuple):
-    """A frame as a dialect understands it; ``channel`` of an error is empty where the venue does not name it."""
-
-    kind: Kind
-    channel: str = ""
-    request_id: str = ""
-    code: int = 0
-    text: str = ""
-    remedy: Remedy = Remedy.NONE
-
-
-class Do(Enum):
-    """What the session wants done."""
-
-    SUBSCRIBE = auto()
-    UNSUBSCRIBE = auto()
-    PING = auto()
-    PONG = auto()
-    REPORT = auto()
-    DROP = auto()
-
-
-class Command(NamedTuple):
-    """One thing to do; ``planned`` marks a drop after which a connection may follow at once."""
-
-    do: Do
-    channel: str = ""
-    auth: bool = False
-    text: str = ""
-    planned: bool = False
+from qubx_lighter.protocol.liveness import Liveness
+from qubx_lighter.protocol.messages import Command, Do, Incoming, Kind, Remedy
+from qubx_lighter.protocol.pace import AddressLimits, AddressPace, SocketPace
 
 
 class Phase(Enum):
@@ -107,6 +55,8 @@ _IN_FLIGHT: Final = (Phase.SUBSCRIBING, Phase.UNSUBSCRIBING)
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
     """The venue's habits and limits.
+
+    ``in_flight``, ``messages`` and ``period_s`` are for a session that has its address to itself.
 
     Attributes:
         welcome: the venue speaks first; nothing is written before.
@@ -168,6 +118,7 @@ class SessionStats:
 
     resubscriptions: int = 0
     renewals: int = 0
+    liveness_renewals: int = 0
     retries: int = 0
     refused: int = 0
     unacknowledged: int = 0
@@ -178,23 +129,31 @@ class Session:
     """Keep the venue's subscriptions equal to the callers' wishes, over any number of connections.
 
     Channels are named by one canonical spelling, which is the dialect's affair.
+
+    Args:
+        settings: the venue's habits and limits.
+        pace: the place among the sockets of the same address; without it the session has its address to itself.
+        liveness: finds silent channels; without it none is suspected. Private channels never are: they sleep for days.
     """
 
-    def __init__(self, settings: SessionSettings) -> None:
+    def __init__(
+        self, settings: SessionSettings, pace: SocketPace | None = None, liveness: Liveness | None = None
+    ) -> None:
         self._settings = settings
+        self._pace = pace or AddressPace(_limits(settings)).join()
+        self._liveness = liveness
         self._channels: dict[str, _Channel] = {}
         self._queue: OrderedDict[str, None] = OrderedDict()  # channels with something to write
         self._in_flight: dict[str, None] = {}
         self._strays: dict[str, float] = {}  # until when each is left alone
-        self._pacer = Pacer(settings.messages, settings.period_s)
+        self._anonymous: Counter[Phase] = Counter()  # errors that name nobody, by the phase of whom they may be about
         self._open = False
         self._connected = False
         self._opened = -inf
         self._heard = -inf
         self._ping_at = inf
-        self._quiet_until = -inf
         self._pongs = 0
-        self._shutdown = False
+        self._drop: Command | None = None
         self._reports: list[Command] = []
         self.stats = SessionStats()
 
@@ -215,9 +174,27 @@ class Session:
         """Count the messages without an answer."""
         return len(self._in_flight)
 
+    @property
+    def load(self) -> int:
+        """Count the channels that the venue counts, or soon will, wanted or not."""
+        return len(self._channels)
+
+    @property
+    def acknowledged(self) -> int:
+        """Count the channels that the venue sends."""
+        return sum(channel.phase is Phase.ACTIVE for channel in list(self._channels.values()))
+
     def channels(self) -> list[str]:
         """List the channels that somebody wants."""
         return [channel.name for channel in self._channels.values() if channel.wanted]
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a channel is counted in ``load``."""
+        return name in self._channels
+
+    def unwritten(self) -> list[str]:
+        """List the channels that are wanted and have no subscribe written."""
+        return [name for name, channel in self._channels.items() if channel.phase is Phase.IDLE and channel.wanted]
 
     def subscribed(self, name: str) -> bool:
         """Tell whether the venue acknowledged a channel and nobody asked for it anew."""
@@ -269,17 +246,19 @@ class Session:
 
     def lost(self) -> None:
         """Note that the socket is gone, and with it every subscription."""
-        self._open = self._connected = self._shutdown = False
+        self._open = self._connected = False
+        self._drop = None
         self._pongs = 0
         self._in_flight.clear()
         self._strays.clear()
+        self._anonymous.clear()
         for channel in list(self._channels.values()):
             channel.failures, channel.not_before = 0, -inf
             self._move(channel, Phase.IDLE)
 
     def heard(self, now: float) -> None:
         """Note that a frame came, whatever it says."""
-        self._heard = now
+        self._heard = max(self._heard, now)
 
     def refused(self, name: str, text: str, now: float) -> None:
         """Note that a subscribe handed out by ``poll`` could not be written, such as for want of a token."""
@@ -296,7 +275,7 @@ class Session:
             case Kind.SUBSCRIBED | Kind.UPDATE if channel is None:
                 self._stray(incoming.channel, now)
             case Kind.SUBSCRIBED if channel is not None:
-                self._subscribed(channel)
+                self._subscribed(channel, now)
             case Kind.UNSUBSCRIBED if channel is not None:
                 self._unsubscribed(channel)
             case Kind.ERROR:
@@ -305,7 +284,7 @@ class Session:
             case Kind.PING:
                 self._pongs += 1
             case Kind.SHUTDOWN:
-                self._shutdown = True
+                self._drop = Command(Do.DROP, text="the venue announced a shutdown", planned=True)
             case _:
                 pass
 
@@ -313,6 +292,9 @@ class Session:
         """Tell what to do now, in order; what is handed out counts as written."""
         if not self._open:
             return []
+        if self._connected:
+            self._expire(now)
+            self._check_liveness(now)
         ended = self._ended(now)
         if ended is not None:
             return [ended]
@@ -322,9 +304,8 @@ class Session:
             self._ping_at = now + self._settings.ping_interval_s
             commands.append(Command(Do.PING))
         for _ in commands:
-            self._pacer.note(now)
+            self._pace.note(now)
         if self._connected:
-            self._expire(now)
             commands += self._write_channels(now)
         commands += self._reports
         self._reports = []
@@ -340,9 +321,10 @@ class Session:
             return min(times)
         times += [self._channels[name].deadline for name in self._in_flight]
         times += [channel.renew_at for channel in self._channels.values() if channel.auth]
-        if self._queue and len(self._in_flight) < self._settings.in_flight:
-            allowed = max(self._pacer.free_at(), self._quiet_until)
-            times.append(max(allowed, min(self._channels[name].not_before for name in self._queue)))
+        if self._liveness is not None:
+            times.append(self._liveness.check_at())
+        if self._queue and self._pace.has_room():  # where there is none, whoever gives some wakes us
+            times.append(max(self._pace.free_at(), min(self._channels[name].not_before for name in self._queue)))
         return min(times)
 
     # --- time --------------------------------------------------------------------------------------------------------
@@ -353,8 +335,8 @@ class Session:
 
     def _ended(self, now: float) -> Command | None:
         settings = self._settings
-        if self._shutdown:
-            return Command(Do.DROP, text="the venue announced a shutdown", planned=True)
+        if self._drop is not None:
+            return self._drop
         if not self._connected and now >= self._opened + settings.welcome_timeout_s:
             return Command(Do.DROP, text=f"no welcome within {settings.welcome_timeout_s:g} s")
         if now >= self._heard + settings.silence_s:
@@ -373,9 +355,30 @@ class Session:
                 self.stats.renewals += 1
                 self._settle(channel)
 
+    def _check_liveness(self, now: float) -> None:
+        if self._liveness is None:
+            return
+        verdict = self._liveness.check(now, may_renew=not self._queue)
+        if verdict.deaf:
+            self._drop = Command(Do.DROP, text="most of the busy channels have fallen silent", planned=True)
+        for name in verdict.renew:
+            channel = self._channels[name]
+            self.stats.liveness_renewals += 1
+            channel.renew = True
+            self._settle(channel)
+
     def _unanswered(self, channel: _Channel, now: float) -> None:
-        """Assume what the next message can find out: an unwanted channel is unsubscribed again, a wanted one subscribed."""
-        if channel.phase is Phase.SUBSCRIBING:
+        """Assume what the next message can find out: an unwanted channel is unsubscribed again, a wanted one subscribed.
+
+        Where an error came meanwhile that named nobody, it was about this one.
+        """
+        if self._anonymous[channel.phase]:
+            self._anonymous[channel.phase] -= 1
+            if channel.phase is Phase.SUBSCRIBING:
+                self._wait_for_room(channel, now)
+            else:
+                self._unsubscribed(channel)
+        elif channel.phase is Phase.SUBSCRIBING:
             self._failed(channel, Phase.DOUBTFUL, "no answer to subscribe", now)
         else:
             self._failed(channel, Phase.IDLE if channel.wanted else Phase.DOUBTFUL, "no answer to unsubscribe", now)
@@ -383,12 +386,12 @@ class Session:
     def _write_channels(self, now: float) -> list[Command]:
         commands: list[Command] = []
         for name in list(self._queue):
-            if len(self._in_flight) >= self._settings.in_flight or now < max(self._pacer.free_at(), self._quiet_until):
+            if now < self._pace.free_at() or not self._pace.has_room():
                 break
             channel = self._channels[name]
             if now < channel.not_before:
                 continue
-            self._pacer.note(now)
+            self._pace.note(now)
             channel.deadline = now + self._settings.ack_timeout_s
             if channel.phase is Phase.IDLE:
                 channel.renew_at = now + self._settings.auth_renewal_s if channel.auth else inf
@@ -402,7 +405,7 @@ class Session:
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
-    def _subscribed(self, channel: _Channel) -> None:
+    def _subscribed(self, channel: _Channel, now: float) -> None:
         if channel.phase in (Phase.ACTIVE, Phase.UNSUBSCRIBING):
             return  # a snapshot unasked for, or the late answer to what is being undone
         if channel.phase is Phase.IDLE:
@@ -411,6 +414,8 @@ class Session:
             return
         channel.failures, channel.not_before = 0, -inf
         self._move(channel, Phase.ACTIVE)
+        if self._liveness is not None:
+            self._liveness.acknowledged(channel.name, now)
 
     def _unsubscribed(self, channel: _Channel) -> None:
         if channel.phase is Phase.SUBSCRIBING:
@@ -429,13 +434,19 @@ class Session:
     def _remedy(self, error: Incoming, now: float) -> None:
         match error.remedy:
             case Remedy.SLOW_DOWN:
-                self._quiet_until = now + self._settings.slow_down_s
+                self._pace.slow_down(now + self._settings.slow_down_s)
+            case Remedy.NO_ROOM:
+                self._no_room(error, now)
+            case Remedy.TOO_MANY_CONNECTIONS:
+                self._drop = Command(Do.DROP, text=error.text, pause_s=self._settings.retry_pause_s)
             case Remedy.UNSUBSCRIBE_FIRST:
                 for channel in self._blamed(error, Phase.SUBSCRIBING):
                     self._failed(channel, Phase.DOUBTFUL, error.text, now)
             case Remedy.ALREADY_GONE:
-                for channel in self._blamed(error, Phase.UNSUBSCRIBING):
+                gone = self._blamed(error, Phase.UNSUBSCRIBING)
+                for channel in gone:
                     self._unsubscribed(channel)
+                self._anonymous[Phase.UNSUBSCRIBING] += not gone and not error.channel
             case Remedy.GIVE_UP:
                 for channel in self._blamed(error, Phase.SUBSCRIBING):
                     self.stats.refused += 1
@@ -459,6 +470,21 @@ class Session:
             for channel in suspects:
                 channel.renew = channel.renew or channel.phase is Phase.ACTIVE
                 self._settle(channel)
+
+    def _no_room(self, error: Incoming, now: float) -> None:
+        """Wait with what was refused; where the venue does not say what that was, any that wait for an answer may be."""
+        refused = self._blamed(error, Phase.SUBSCRIBING)
+        suspects = [channel.name for channel in refused]
+        if not refused and not error.channel:
+            self._anonymous[Phase.SUBSCRIBING] += 1
+            suspects = [name for name in self._in_flight if self._channels[name].phase is Phase.SUBSCRIBING]
+        for channel in refused:
+            self._wait_for_room(channel, now)
+        self._reports += [Command(Do.NO_ROOM, name, text=error.text) for name in suspects]
+
+    def _wait_for_room(self, channel: _Channel, now: float) -> None:
+        channel.not_before = now + self._settings.retry_pause_s
+        self._move(channel, Phase.IDLE)
 
     def _named(self, error: Incoming, phase: Phase) -> list[_Channel]:
         channel = self._channels.get(error.channel)
@@ -489,6 +515,9 @@ class Session:
         else:
             self._in_flight.pop(channel.name, None)
             channel.deadline = inf
+        self._pace.set_in_flight(len(self._in_flight))
+        if phase is not Phase.ACTIVE and self._liveness is not None:
+            self._liveness.interrupted(channel.name)
         if phase is Phase.IDLE:
             channel.renew, channel.renew_at = False, inf
         self._settle(channel)
@@ -501,3 +530,7 @@ class Session:
         self._queue.pop(channel.name, None)
         if channel.phase is Phase.IDLE:
             del self._channels[channel.name]
+
+
+def _limits(settings: SessionSettings) -> AddressLimits:
+    return AddressLimits(settings.messages, settings.period_s, settings.in_flight)

@@ -8,7 +8,10 @@ from operator import itemgetter
 
 import pytest
 
-from qubx_lighter.protocol.session import Command, Do, Incoming, Kind, Remedy, Session, SessionSettings
+from qubx_lighter.protocol.liveness import Liveness, LivenessSettings, Traffic
+from qubx_lighter.protocol.messages import Command, Do, Incoming, Kind, Remedy
+from qubx_lighter.protocol.pace import AddressLimits, AddressPace
+from qubx_lighter.protocol.session import Session, SessionSettings
 
 WELCOME = Incoming(Kind.WELCOME)
 SUB, UNSUB = Do.SUBSCRIBE, Do.UNSUBSCRIBE
@@ -347,6 +350,43 @@ def test_a_venue_that_complains_about_the_pace_is_left_alone_for_a_while() -> No
     assert 1 == session.stats.errors
 
 
+def test_two_sessions_of_one_address_share_its_pace_and_its_gate() -> None:
+    woken: list[str] = []
+    pace = AddressPace(AddressLimits(messages=3, period_s=60, in_flight=2))
+    sessions = [
+        Session(SessionSettings(messages=1, in_flight=1), pace.join(wake=lambda name=name: woken.append(name)))  # type: ignore[misc]
+        for name in ("one", "two")
+    ]
+    for session in sessions:
+        session.opened(0.0)
+        session.received(WELCOME, 0.0)
+        session.subscribe("a")
+        session.subscribe("b")
+    one, two = sessions
+    assert [(SUB, "a"), (SUB, "b")] == _writes(one, 0.0)
+    assert [] == _writes(two, 1.0)
+    assert 30.0 == two.get_timer()  # the ping: who gives room wakes it
+    _ack(one, "a", 2.0)
+    assert ["two"] == woken
+    assert [(SUB, "a")] == _writes(two, 2.0)
+    _ack(two, "a", 3.0)
+    two.heard(50.0)
+    assert ([], 60.0) == (_writes(two, 50.0), two.get_timer())
+    assert [(SUB, "b")] == _writes(two, 60.0)
+
+
+def test_a_complaint_about_the_pace_to_one_session_silences_the_other() -> None:
+    pace = AddressPace(AddressLimits())
+    one, two = Session(SessionSettings(slow_down_s=10), pace.join()), Session(SessionSettings(), pace.join())
+    for session in (one, two):
+        session.opened(0.0)
+        session.received(WELCOME, 0.0)
+    _error(one, Remedy.SLOW_DOWN, 1.0)
+    two.subscribe("book")
+    assert ([], 11.0) == (_writes(two, 1.0), two.get_timer())
+    assert [(SUB, "book")] == _writes(two, 11.0)
+
+
 # --- answers that do not come, come late, or say no --------------------------------------------------------------------
 
 
@@ -528,6 +568,148 @@ def test_an_unknown_error_that_names_a_waiting_channel_has_it_tried_again() -> N
     assert [(UNSUB, "book")] == _writes(session, 1.0)
 
 
+# --- errors without a name, full connections, liveness -------------------------------------------------------------------
+
+
+def test_an_error_that_names_nobody_is_about_the_channel_that_gets_no_answer() -> None:
+    session = _session(ack_timeout_s=10)
+    for name in ("a", "b"):
+        session.subscribe(name)
+    _writes(session, 0.0)
+    for name in ("a", "b"):
+        _ack(session, name, 0.0)
+        session.unsubscribe(name)
+    assert [(UNSUB, "a"), (UNSUB, "b")] == _writes(session, 1.0)
+    _error(session, Remedy.ALREADY_GONE, 1.0)
+    assert 2 == session.in_flight
+    _gone(session, "a", 1.0)
+    assert ([], 0) == (_writes(session, 11.0), session.load)
+    assert 0 == session.stats.retries
+
+
+def test_a_full_connection_has_the_refused_channel_told_and_tried_again_slowly() -> None:
+    session = _session(retry_pause_s=30, silence_s=inf, ping_interval_s=inf)
+    session.subscribe("a")
+    session.subscribe("b")
+    _writes(session, 0.0)
+    _ack(session, "a", 1.0)
+    _error(session, Remedy.NO_ROOM, 1.0, "b", "Too Many Subscriptions")
+    assert [Command(Do.NO_ROOM, "b", text="Too Many Subscriptions")] == session.poll(1.0)
+    assert ([], 31.0, ["b"]) == (_writes(session, 30.9), session.get_timer(), session.unwritten())
+    assert [(SUB, "b")] == _writes(session, 31.0)
+    assert (2, 1, True, False) == (session.load, session.acknowledged, session.holds("b"), session.holds("c"))
+    session.unsubscribe("b")
+    _error(session, Remedy.NO_ROOM, 32.0, "b")
+    assert 1 == session.load
+
+
+def test_a_full_connection_that_names_nobody_is_told_of_all_that_wait_and_believed_of_who_gets_no_answer() -> None:
+    session = _session(retry_pause_s=30, ack_timeout_s=10, silence_s=inf, ping_interval_s=inf)
+    for name in ("a", "b", "c"):
+        session.subscribe(name)
+    _writes(session, 0.0)
+    _ack(session, "a", 1.0)
+    _error(session, Remedy.NO_ROOM, 1.0)
+    assert [(Do.NO_ROOM, "b"), (Do.NO_ROOM, "c")] == [(each.do, each.channel) for each in session.poll(1.0)]
+    _ack(session, "b", 2.0)
+    assert [] == _writes(session, 10.0)
+    assert [(SUB, "c")] == _writes(session, 40.0)  # after the slow pause, and no unsubscribe before
+    assert True is session.subscribed("b")
+
+
+def test_too_many_connections_ends_this_one_for_a_while() -> None:
+    session = Session(SessionSettings(retry_pause_s=30))
+    session.opened(0.0)
+    _error(session, Remedy.TOO_MANY_CONNECTIONS, 0.0, text="too many")
+    assert [Command(Do.DROP, text="too many", pause_s=30)] == session.poll(0.0)
+    session.lost()
+    session.opened(31.0)
+    assert [] == session.poll(31.0)
+
+
+def _watched(**changes: object) -> tuple[Session, Traffic]:
+    """Open a session that watches one busy channel, acknowledged at 0 and speaking until 100."""
+    liveness, traffic = Liveness(LivenessSettings()), Traffic()
+    settings = SessionSettings(silence_s=inf, ping_interval_s=inf, **changes)  # type: ignore[arg-type]
+    session = Session(settings, None, liveness)
+    session.opened(0.0)
+    session.received(WELCOME, 0.0)
+    liveness.watch("book", traffic)
+    session.subscribe("book")
+    _writes(session, 0.0)
+    _ack(session, "book", 0.0)
+    for second in range(0, 101, 5):
+        traffic.updates += 50
+        assert [] == _writes(session, float(second))
+    return session, traffic
+
+
+def test_a_channel_that_falls_silent_is_renewed() -> None:
+    session, traffic = _watched()
+    assert 105.0 == session.get_timer()
+    assert [] == _writes(session, 155.0)
+    assert [(UNSUB, "book")] == _writes(session, 160.0)
+    _gone(session, "book", 160.0)
+    assert [(SUB, "book")] == _writes(session, 160.0)
+    _ack(session, "book", 161.0)
+    traffic.updates += 1
+    assert ([], 1) == (_writes(session, 200.0), session.stats.liveness_renewals)
+
+
+def test_a_silent_channel_waits_for_all_that_is_wanted() -> None:
+    session, _ = _watched(messages=2)
+    session.subscribe("a")
+    assert [(SUB, "a")] == _writes(session, 130.0)
+    session.subscribe("b")
+    session.subscribe("c")
+    assert [(SUB, "b")] == _writes(session, 170.0)
+    _ack(session, "a", 170.0)
+    _ack(session, "b", 170.0)
+    assert 175.0 == session.get_timer()
+    assert [] == _writes(session, 175.0)
+    assert [(SUB, "c")] == _writes(session, 190.0)
+    _ack(session, "c", 190.0)
+    assert [] == _writes(session, 200.0)
+    assert [(UNSUB, "book")] == _writes(session, 230.0)
+
+
+def test_a_silent_channel_is_left_alone_while_it_is_being_renewed_or_unwanted_or_the_connection_is_lost() -> None:
+    session, _ = _watched()
+    session.resubscribe("book")
+    assert [(UNSUB, "book")] == _writes(session, 101.0)
+    _gone(session, "book", 101.0)
+    assert [(SUB, "book")] == _writes(session, 101.0)
+    session.lost()
+    session.opened(2000.0)
+    session.received(WELCOME, 2000.0)
+    assert [(SUB, "book")] == _writes(session, 2000.0)
+    _ack(session, "book", 2000.0)
+    assert [] == _writes(session, 2059.0)
+    session.unsubscribe("book")
+    assert [(UNSUB, "book")] == _writes(session, 2100.0)
+    assert 0 == session.stats.liveness_renewals
+
+
+def test_a_connection_of_which_most_channels_fall_silent_is_left() -> None:
+    liveness = Liveness(LivenessSettings())
+    session = Session(SessionSettings(silence_s=inf, ping_interval_s=inf), None, liveness)
+    session.opened(0.0)
+    session.received(WELCOME, 0.0)
+    traffic = {f"c{number}": Traffic() for number in range(10)}
+    for name, channel in traffic.items():
+        liveness.watch(name, channel)
+        session.subscribe(name)
+    _writes(session, 0.0)
+    for name in traffic:
+        _ack(session, name, 0.0)
+    for second in range(0, 101, 5):
+        for channel in traffic.values():
+            channel.updates += 50
+        assert [] == _writes(session, float(second))
+    drop = Command(Do.DROP, text="most of the busy channels have fallen silent", planned=True)
+    assert [drop] == session.poll(160.0)
+
+
 # --- tokens ------------------------------------------------------------------------------------------------------------
 
 
@@ -639,7 +821,7 @@ def _converges(chance: random.Random) -> None:
                 continue  # the message is lost
             name = command.channel
             last[name] = max(last[name], now + chance.random() * (0.5 if calm else 20))
-            wire.append((last[name], _answer(venue, command)))
+            wire.append((last[name], _answer(venue, command, chance)))
         due = sorted((entry for entry in wire if entry[0] <= now), key=itemgetter(0))
         wire = [entry for entry in wire if entry[0] > now]
         for _, incoming in due:
@@ -655,14 +837,16 @@ def _converges(chance: random.Random) -> None:
     assert all(session.subscribed(name) for name in wanted)
 
 
-def _answer(venue: set[str], command: Command) -> Incoming:
+def _answer(venue: set[str], command: Command, chance: random.Random) -> Incoming:
+    """Answer as a venue does that does not always say which channel an error is about."""
     name = command.channel
+    named = name if chance.random() < 0.5 else ""
     if command.do is SUB:
         if name in venue:
-            return Incoming(Kind.ERROR, name, remedy=Remedy.UNSUBSCRIBE_FIRST, text="already")
+            return Incoming(Kind.ERROR, named, remedy=Remedy.UNSUBSCRIBE_FIRST, text="already")
         venue.add(name)
         return Incoming(Kind.SUBSCRIBED, name)
     if name not in venue:
-        return Incoming(Kind.ERROR, name, remedy=Remedy.ALREADY_GONE, text="not")
+        return Incoming(Kind.ERROR, named, remedy=Remedy.ALREADY_GONE, text="not")
     venue.discard(name)
     return Incoming(Kind.UNSUBSCRIBED, name)
