@@ -1,7 +1,8 @@
 """Typed REST: one method per endpoint that this package uses, each returning the structs of ``protocol.wire``.
 
-Reads are retried on transport errors, 5xx and 429; transactions never, since a retried order is two orders. What can go
-wrong maps to the tree of ``errors`` here and nowhere else:
+Reads are retried on transport errors, 5xx and 429; transactions never, since a retried order is two orders. A refusal for
+the rate limit is not asked again at once where the venue names a longer pause, nor where the caller paces its requests, as
+those of history do. What can go wrong maps to the tree of ``errors`` here and nowhere else:
 
 =====================================  ======================  ============================================
 what happened                          a read raises           ``send_transaction`` raises
@@ -11,7 +12,8 @@ sent, then a timeout or a drop         TransportError          OutcomeUnknownErr
 5xx, 408, a redirect                   VenueError or           OutcomeUnknownError
                                        TransportError
 4xx with ``{"code", "message"}``       VenueError              VenueError: refused
-4xx without (CloudFront's HTML)        TransportError          VenueError: refused, HTTP status as its code
+429 or 405 without                     VenueError 23000        VenueError 23000: refused
+other 4xx without (CloudFront's HTML)  TransportError          VenueError: refused, HTTP status as its code
 200 without the documented body        TransportError,         OutcomeUnknownError
                                        WireError
 =====================================  ======================  ============================================
@@ -39,6 +41,7 @@ from qubx_lighter.errors import (
 from qubx_lighter.protocol import wire
 
 _PAGE: Final = 100  # the venue's maximum for pages of orders and trades
+_RETRY_WAIT_MAX_S: Final = 5.0
 _CLIENT_INDEXES: Final = 20  # the venue's maximum for one accountOrders request
 _TRADE_TIME_SLACK_MS: Final = 30_000  # block times, which the venue sorts by, lag execution by up to 20 s
 _OK_BODY_CODES: Final = (0, CODE_OK)  # `GET /` has no code
@@ -112,8 +115,9 @@ class LighterClient:
         return await self._get(wire.StatusBody, "/")
 
     async def order_book_details(self) -> wire.OrderBookDetailsBody:
-        """Fetch every perpetual and spot market."""
-        return await self._get(wire.OrderBookDetailsBody, "/api/v1/orderBookDetails", filter="all")
+        """Fetch every perpetual and spot market; rows that cannot be read are apart."""
+        body = await self._get(wire.RawOrderBookDetailsBody, "/api/v1/orderBookDetails", filter="all")
+        return body.read()
 
     async def account(self, index: int) -> wire.AccountRow:
         """Fetch an account with its positions and assets.
@@ -147,6 +151,85 @@ class LighterClient:
             return await self._get(wire.TxRow, "/api/v1/tx", by="hash", value=tx_hash)
         except VenueError as error:
             if error.code == Code.TX_NOT_FOUND:
+                return None
+            raise
+
+    # --- history: one page each, for ``history`` to put together -----------------------------------------------------
+
+    async def candles(
+        self, market_id: int, resolution: str, start_ms: int, end_ms: int, count_back: int
+    ) -> list[wire.CandleRow]:
+        """Fetch the newest ``count_back`` candles, at most 500, up to ``end_ms``; ``start_ms`` may be ignored.
+
+        Caches tell requests apart by end and count alone; a range with fewer candles is filled up with older ones.
+        """
+        body = await self._series(
+            wire.CandlesBody,
+            "/api/v1/candles",
+            market_id,
+            resolution=resolution,
+            start_timestamp=start_ms,
+            end_timestamp=end_ms,
+            count_back=count_back,
+        )
+        return (body.c if body else None) or []
+
+    async def mark_price_candles(
+        self, market_id: int, resolution: str, start_ms: int, end_ms: int, count_back: int
+    ) -> list[wire.MarkCandleRow]:
+        """Fetch candles of the mark price; otherwise as ``candles``."""
+        body = await self._series(
+            wire.MarkCandlesBody,
+            "/api/v1/markPriceCandles",
+            market_id,
+            resolution=resolution,
+            start_timestamp=start_ms,
+            end_timestamp=end_ms,
+            count_back=count_back,
+        )
+        return (body.c if body else None) or []
+
+    async def fundings(
+        self, market_id: int, resolution: str, start_ms: int, end_ms: int, count_back: int
+    ) -> list[wire.FundingRow]:
+        """Fetch settlements between the two times, both excluded; about 750 at most."""
+        body = await self._series(
+            wire.FundingsBody,
+            "/api/v1/fundings",
+            market_id,
+            resolution=resolution,
+            start_timestamp=start_ms,
+            end_timestamp=end_ms,
+            count_back=count_back,
+        )
+        return (body.fundings if body else None) or []
+
+    async def market_trades(self, market_id: int, *, cursor: str | None = None) -> wire.TradesBody:
+        """Fetch 100 trades of a market, newest first by block time; ``next_cursor`` leads to those before."""
+        return await self._get(
+            wire.TradesBody,
+            "/api/v1/trades",
+            paced=True,
+            sort_by="timestamp",
+            sort_dir="desc",
+            limit=_PAGE,
+            market_id=market_id,
+            cursor=cursor,
+        )
+
+    async def recent_trades(self, market_id: int, limit: int = _PAGE) -> list[wire.TradeRow]:
+        """Fetch the newest trades of a market, at most 100."""
+        body = await self._get(
+            wire.TradesBody, "/api/v1/recentTrades", paced=True, market_id=market_id, limit=min(limit, _PAGE)
+        )
+        return body.trades or []
+
+    async def _series[T](self, kind: type[T], path: str, market_id: int, **window: str | int) -> T | None:
+        """Fetch a page of a time series; None where the venue has nothing in the range, which it calls an error."""
+        try:
+            return await self._get(kind, path, private=False, paced=True, market_id=market_id, **window)
+        except VenueError as error:
+            if error.code == Code.EMPTY_RANGE:
                 return None
             raise
 
@@ -275,21 +358,33 @@ class LighterClient:
 
     # --- one request -------------------------------------------------------------------------------------------------
 
-    async def _get[T](self, kind: type[T], path: str, *, private: bool = False, **params: str | int | None) -> T:
-        """Fetch and decode, with retries; parameters that are None are left out."""
+    async def _get[T](
+        self, kind: type[T], path: str, *, private: bool = False, paced: bool = False, **params: str | int | None
+    ) -> T:
+        """Fetch and decode, with retries; parameters that are None are left out.
+
+        With ``paced`` a refusal for the rate limit is raised at once: the caller knows how long to wait.
+        """
         query = {name: str(value) for name, value in params.items() if value is not None}
         try:
             async for attempt in stamina.retry_context(
-                on=_Retryable, attempts=self._attempts, timeout=None, wait_initial=self._retry_wait_s, wait_jitter=0.1
+                on=_Retryable,
+                attempts=self._attempts,
+                timeout=None,
+                wait_initial=self._retry_wait_s,
+                wait_max=_RETRY_WAIT_MAX_S,
+                wait_jitter=0.1,
             ):
                 with attempt:
                     headers = {"authorization": await self._token()} if private and self._token else None
-                    content = await self._fetch(path, query, headers)
+                    content = await self._fetch(path, query, headers, paced=paced)
         except _Retryable as last:
             raise last.error from last.__cause__
         return wire.decode(kind, content)
 
-    async def _fetch(self, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None) -> bytes:
+    async def _fetch(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None, *, paced: bool
+    ) -> bytes:
         try:
             response = await self._http.get(path, params=query, headers=headers)
         except httpx.TransportError as error:
@@ -299,7 +394,13 @@ class LighterClient:
         status = response.status_code
         body = _result(response)
         failure: TransportError | VenueError
-        if body is None or (status >= _BAD_REQUEST and not body.code):
+        if status in _RATE_LIMITED:
+            code, message = (body.code, body.message) if body and body.code else (0, _answer(response))
+            pause_s = _retry_after_s(response)
+            failure = VenueError(code or Code.TOO_MANY_REQUESTS, message, status, pause_s)
+            if paced or (pause_s or 0.0) > _RETRY_WAIT_MAX_S:
+                raise failure
+        elif body is None or (status >= _BAD_REQUEST and not body.code):
             failure = TransportError(_answer(response))
         elif status >= _BAD_REQUEST or body.code not in _OK_BODY_CODES:
             failure = VenueError(body.code, body.message, status)
@@ -330,6 +431,12 @@ def _result(response: httpx.Response) -> wire.ResultBody | None:
         return wire.decode(wire.ResultBody, response.content)
     except WireError:
         return None
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    """Read how many seconds the venue asks to wait; None where it does not say, or says it as a date."""
+    text = response.headers.get("retry-after", "").strip()
+    return float(text) if text.isdecimal() else None
 
 
 def _answer(response: httpx.Response) -> str:

@@ -241,6 +241,86 @@ async def test_trades_paging_in_a_circle_is_an_error_not_a_loop() -> None:
         await client.trades(5, since_ms=0)
 
 
+# --- history ----------------------------------------------------------------------------------------------------------
+
+CANDLE = {"t": 1_700_000_000_000, "o": 2361.11, "h": 2362.22, "l": 2360.0, "c": 2361.31}
+WINDOW = {
+    "market_id": "0",
+    "resolution": "1m",
+    "start_timestamp": "1699999980000",
+    "end_timestamp": "1700000039999",
+    "count_back": "2",
+}
+
+
+async def test_candles_are_asked_for_by_window_and_count_and_zeros_are_filled_in() -> None:
+    client, recorder = client_of(lambda _: answer({"code": 200, "r": "1m", "c": [CANDLE]}))
+    (row,) = await client.candles(0, "1m", 1_699_999_980_000, 1_700_000_039_999, 2)
+    assert (1_700_000_000_000, 2361.31, 0.0, 0.0) == (row.t, row.c, row.v, row.V)
+    assert "/api/v1/candles" == recorder.requests[0].url.path
+    assert WINDOW == dict(recorder.requests[0].url.params)
+
+
+async def test_mark_price_candles_and_fundings_have_their_own_paths() -> None:
+    funding = {"timestamp": 1778702400, "value": "0.02707872", "rate": "0.0012", "direction": "long"}
+    client, recorder = client_of(
+        lambda _: answer({"code": 200, "c": [CANDLE | {"sc": 7}], "resolution": "1h", "fundings": [funding]})
+    )
+    assert [7] == [row.sc for row in await client.mark_price_candles(0, "1m", 0, 1, 1)]
+    rows = await client.fundings(0, "1h", 0, 1, 1)
+    assert [(1778702400, 0.0012, "long")] == [(row.timestamp, row.rate, row.direction) for row in rows]
+    assert ["/api/v1/markPriceCandles", "/api/v1/fundings"] == [request.url.path for request in recorder.requests]
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [answer({"code": 22400, "message": "empty range"}, 400), answer({"code": 200, "c": None, "fundings": None})],
+)
+async def test_a_range_without_history_is_empty(nothing: httpx.Response) -> None:
+    client, recorder = client_of(lambda _: nothing)
+    assert [] == await client.candles(0, "1m", 0, 1, 1)
+    assert [] == await client.mark_price_candles(0, "1m", 0, 1, 1)
+    assert [] == await client.fundings(0, "1h", 0, 1, 1)
+    assert 3 == len(recorder.requests)
+
+
+async def test_other_refusals_of_history_are_errors() -> None:
+    client, _ = client_of(lambda _: answer({"code": 20001, "message": "invalid param"}, 400))
+    with pytest.raises(VenueError, match="20001"):
+        await client.candles(0, "1m", 0, 1, 1)
+
+
+async def test_trades_of_a_market_are_paged_from_the_newest_without_a_token() -> None:
+    client, recorder = client_of(lambda _: answer({"code": 200, "trades": [trade(1, 2)], "next_cursor": "x"}))
+    body = await client.market_trades(0, cursor="c")
+    assert ([1], "x") == ([row.trade_id for row in body.trades or []], body.next_cursor)
+    expected = {"sort_by": "timestamp", "sort_dir": "desc", "limit": "100", "market_id": "0", "cursor": "c"}
+    assert expected == dict(recorder.requests[0].url.params)
+    assert [1] == [row.trade_id for row in await client.recent_trades(0, 500)]
+    assert {"market_id": "0", "limit": "100"} == dict(recorder.requests[1].url.params)
+
+
+@pytest.mark.parametrize("refusal", [html(429), html(405), answer({"code": 23000, "message": "too many"}, 429)])
+async def test_history_over_the_limit_is_left_to_who_paces_it(refusal: httpx.Response) -> None:
+    refusal.headers["retry-after"] = "12"
+    client, recorder = client_of(lambda _: refusal)
+    with pytest.raises(VenueError, match="23000") as caught:
+        await client.candles(0, "1m", 0, 1, 1)
+    assert (refusal.status_code, 12.0) == (caught.value.status, caught.value.retry_after_s)
+    assert 1 == len(recorder.requests)
+
+
+@pytest.mark.parametrize(("retry_after", "tries"), [("3", 4), ("Wed, 21 Oct 2026 07:28:00 GMT", 4), ("30", 1)])
+async def test_a_read_over_the_limit_is_asked_again_unless_the_venue_names_a_long_pause(
+    retry_after: str, tries: int
+) -> None:
+    refusal = httpx.Response(429, html="<html>Too many</html>", headers={"retry-after": retry_after})
+    client, recorder = client_of(lambda _: refusal)
+    with pytest.raises(VenueError, match="HTTP 429 with text/html"):
+        await client.next_nonce(5, 4)
+    assert tries == len(recorder.requests)
+
+
 # --- failures of reads ------------------------------------------------------------------------------------------------
 
 
