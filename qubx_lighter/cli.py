@@ -1,4 +1,4 @@
-"""The command line: ``qubx-lighter sim`` and ``qubx-lighter instruments``.
+"""The command line: ``qubx-lighter sim``, ``instruments``, ``download`` and ``record``.
 
 What a command needs is imported when it runs, so that ``--help`` does not wait for Qubx.
 """
@@ -6,8 +6,9 @@ What a command needs is imported when it runs, so that ``--help`` does not wait 
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -15,7 +16,8 @@ from qubx_lighter import __version__
 from qubx_lighter.errors import LighterError
 
 if TYPE_CHECKING:
-    from qubx_lighter.instruments import LighterInstrumentLoader, Market
+    from qubx_lighter.instruments import LighterInstrumentLoader
+    from qubx_lighter.markets import Market
 
 _DEFAULT_PORT = 8765
 
@@ -24,6 +26,7 @@ _DEFAULT_PORT = 8765
 @click.version_option(__version__, prog_name="qubx-lighter")
 def main() -> None:
     """Tools for the Lighter connector of Qubx."""
+    logging.getLogger("stamina").addHandler(logging.NullHandler())  # of retries the last one's error is told
 
 
 @main.command()
@@ -37,8 +40,10 @@ def main() -> None:
 @click.option(
     "--replay",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Play captured frames (JSONL, also .gz) in place of the synthetic market; may be given several times.",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=lambda _context, _option, paths: _recorded(paths),
+    help="Play recordings or captured frames (JSONL, also .gz) in place of the synthetic market; may be given several "
+    "times. The name that was given to `record --out` stands for all files of a rotated recording.",
 )
 @click.option(
     "--speed",
@@ -55,6 +60,14 @@ def main() -> None:
     "--accounts-out", type=click.Path(path_type=Path), help="Also write the printed accounts.toml to this file."
 )
 @click.option("--collateral", default=10_000.0, show_default=True, help="What the account is funded with.")
+@click.option(
+    "--history",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="DAYS",
+    help="How long ago the markets were listed: they have candles, trades and funding since.",
+)
 def sim(
     *,
     port: int,
@@ -65,6 +78,7 @@ def sim(
     state: Path | None,
     accounts_out: Path | None,
     collateral: float,
+    history: float,
 ) -> None:
     """Run a local Lighter venue with a funded account, until Ctrl-C."""
     from qubx_lighter.signer import generate_api_key  # noqa: PLC0415 - see the module's docstring
@@ -80,10 +94,135 @@ def sim(
             state=state,
             accounts_out=accounts_out,
             collateral=collateral,
+            history_days=history,
             generate_api_key=generate_api_key,
         )
     except (LighterError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+_network = click.option("--network", help="mainnet or testnet; LIGHTER_NETWORK or mainnet if left out.")
+_base_url = click.option("--base-url", help="Another venue, for example http://127.0.0.1:8765.")
+_symbols = click.option(
+    "--symbols", required=True, metavar="BTC-USDC,...", help="Markets, as BTC-USDC or SPOT:ETH-USDC, or all."
+)
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["ohlc", "trades", "funding"]))
+@_symbols
+@click.option("--start", required=True, metavar="TIME", help="The first time, UTC: 2026-10-01 or 2026-10-01T12:00.")
+@click.option("--stop", default="now", show_default=True, metavar="TIME", help="The first time beyond.")
+@click.option("--timeframe", default="1m", show_default=True, help="Of candles: 1m 5m 15m 30m 1h 4h 12h 1d.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The folder of the archive; several kinds and timeframes may share one.",
+)
+@click.option(
+    "--requests-per-minute",
+    type=click.IntRange(min=1),
+    help="What the venue allows you; if left out, what it allows anyone.",
+)
+@click.option("--overwrite", is_flag=True, help="Forget what DIR holds of this kind and timeframe.")
+@_network
+@_base_url
+def download(
+    *,
+    kind: Literal["ohlc", "trades", "funding"],
+    symbols: str,
+    start: str,
+    stop: str,
+    timeframe: str,
+    out: Path,
+    requests_per_minute: int | None,
+    overwrite: bool,
+    network: str | None,
+    base_url: str | None,
+) -> None:
+    """Download history to Parquet; run the same command again to go on after an interruption.
+
+    Trades come newest first, 4,000 a minute, whatever --start and --stop are: those of last month take a while.
+    """
+    from qubx_lighter.download import download as start_download  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        start_download(
+            kind=kind,
+            symbols=symbols,
+            start=start,
+            stop=stop,
+            timeframe=timeframe,
+            folder=out,
+            overwrite=overwrite,
+            params=_given(network=network, base_url=base_url, requests_per_minute=requests_per_minute),
+        )
+    except (LighterError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@_symbols
+@click.option(
+    "--channels",
+    default="order_book,trade,ticker,market_stats",
+    show_default=True,
+    help="Of order_book, trade, ticker, market_stats, candle, candle/5m, mark_price_candle, ...",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A file that is not there yet, as frames.jsonl.gz; with rotation its files are frames.0000.jsonl.gz, ...",
+)
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option("--max-mb", type=click.FloatRange(min=0, min_open=True), help="Begin another file at this size.")
+@click.option("--rotate-s", type=click.FloatRange(min=0, min_open=True), help="Begin another file at this age.")
+@_network
+@_base_url
+def record(
+    *,
+    symbols: str,
+    channels: str,
+    out: Path,
+    duration: float | None,
+    max_mb: float | None,
+    rotate_s: float | None,
+    network: str | None,
+    base_url: str | None,
+) -> None:
+    """Record frames as they are received, until Ctrl-C; play them with ``qubx-lighter sim --replay FILE``."""
+    from qubx_lighter.recorder import record as start_recording  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        start_recording(
+            symbols=symbols,
+            channels=channels,
+            path=out,
+            duration_s=duration,
+            max_bytes=None if max_mb is None else round(max_mb * 10**6),
+            rotate_s=rotate_s,
+            params=_given(network=network, base_url=base_url),
+        )
+    except (LighterError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _recorded(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Check that there is something to play."""
+    from qubx_lighter.recording import files_of  # noqa: PLC0415 - see the module's docstring
+
+    for path in paths:
+        if not files_of(path):
+            raise click.BadParameter(f"{path} does not exist")
+    return paths
+
+
+def _given[T](**params: T | None) -> dict[str, T]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 @main.command()
@@ -92,17 +231,16 @@ def sim(
     type=click.Path(file_okay=False, path_type=Path),
     help="The lookup folder; Qubx's own (~/.qubx/instruments) if left out.",
 )
-@click.option("--network", help="mainnet or testnet; LIGHTER_NETWORK or mainnet if left out.")
-@click.option("--base-url", help="Another venue, for example http://127.0.0.1:8765.")
+@_network
+@_base_url
 @click.option("--symbol-format", help="BASE-QUOTE or BASEQUOTE.")
 @click.option("--no-write", is_flag=True, help="Only list, leave the lookup file alone.")
 def instruments(
     *, folder: Path | None, network: str | None, base_url: str | None, symbol_format: str | None, no_write: bool
 ) -> None:
     """List the venue's markets, and refresh the file from which Qubx knows them."""
-    params = {"network": network, "base_url": base_url, "symbol_format": symbol_format}
     try:
-        loader = _load({name: value for name, value in params.items() if value is not None})
+        loader = _load(_given(network=network, base_url=base_url, symbol_format=symbol_format))
         for line in _table(loader.markets):
             click.echo(line)
         skipped = ", ".join(f"{count} {kind}" for kind, count in sorted(loader.skipped.items()))

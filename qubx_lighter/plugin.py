@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from qubx.connectors.plugin import BuildContext, ConnectorBuildContext, ExchangePlugin
 
+import qubx_lighter.storage  # noqa: F401 - registers ``storage: lighter``
 from qubx_lighter.errors import LighterError
 
 if TYPE_CHECKING:

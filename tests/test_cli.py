@@ -153,6 +153,7 @@ def test_sim_starts_the_venue_with_defaults(sim_calls: list[dict[str, Any]]) -> 
             "state": None,
             "accounts_out": None,
             "collateral": 10_000.0,
+            "history_days": 0.0,
             "generate_api_key": generate_api_key,
         }
     ] == sim_calls
@@ -162,7 +163,7 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
     frames = [tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"]
     for file in frames:
         file.write_text("")
-    options = ["--port", 0, "--markets", "btc, ETH", "--seed", 7, "--speed", 0, "--collateral", 500]
+    options = ["--port", 0, "--markets", "btc, ETH", "--seed", 7, "--speed", 0, "--collateral", 500, "--history", 31]
     replays = [part for file in frames for part in ("--replay", file)]
     files = ["--state", tmp_path / "state.jsonl", "--accounts-out", tmp_path / "accounts.toml"]
     assert 0 == run("sim", *options, *replays, *files).exit_code
@@ -176,9 +177,16 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
             "state": tmp_path / "state.jsonl",
             "accounts_out": tmp_path / "accounts.toml",
             "collateral": 500.0,
+            "history_days": 31.0,
             "generate_api_key": generate_api_key,
         }
     ] == sim_calls
+
+
+def test_sim_takes_a_rotated_recording_by_its_name(sim_calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "a.0000.jsonl.gz").write_bytes(b"")
+    assert 0 == run("sim", "--replay", tmp_path / "a.jsonl.gz").exit_code
+    assert [tmp_path / "a.jsonl.gz"] == sim_calls[0]["replay"]
 
 
 def test_sim_refuses_a_replay_file_that_is_not_there(sim_calls: list[dict[str, Any]]) -> None:
@@ -199,6 +207,30 @@ def test_sim_that_cannot_start_says_so_in_one_line(monkeypatch: pytest.MonkeyPat
     assert f"Error: {error}" == result.stderr.strip()
 
 
+# --- record -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"symbols": "ETC-USDC"}, "no market 'ETC-USDC'; did you mean ETH-USDC?"),
+        ({"channels": "book"}, "there is no channel 'book' to record"),
+        ({"channels": ""}, "no channel was given"),
+        ({"out": "/dev/null"}, "cannot record to /dev/null: File exists"),
+        ({"base-url": "http://127.0.0.1:1"}, "http://127.0.0.1:1 failed: ConnectError"),
+    ],
+)
+def test_a_recording_that_cannot_begin_says_so_in_one_line(
+    venue: str, tmp_path: Path, options: dict[str, str], says: str
+) -> None:
+    given = {"symbols": "ETH-USDC", "out": str(tmp_path / "a.jsonl.gz"), "base-url": venue} | options
+    result = run("record", *(part for name, value in given.items() for part in (f"--{name}", value)))
+    assert 1 == result.exit_code
+    assert says in result.stderr
+    assert 1 == len(result.stderr.splitlines())
+    assert [] == list(tmp_path.iterdir())
+
+
 # --- the program ------------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +241,7 @@ def test_help_needs_neither_qubx_nor_the_sdk() -> None:
 
 def test_the_package_runs_as_a_module() -> None:
     printed = run_python("-m", "qubx_lighter", "--help")
-    assert {"sim", "instruments"} <= set(printed.split())
+    assert {"sim", "instruments", "download", "record"} <= set(printed.split())
     assert printed.startswith("Usage: qubx-lighter ")
 
 

@@ -1,0 +1,250 @@
+"""The storage of downloaded history: what was written is read, whatever the pieces, in Qubx's columns and types."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from qubx.core.basics import DataType, MarketType
+from qubx.core.lookups import lookup
+from qubx.data.registry import StorageRegistry
+from qubx.data.storage import IReader, IStorage
+from qubx.data.transformers import TypedRecords
+
+from qubx_lighter import archive
+from qubx_lighter.archive import Dataset, DatasetEntry, Manifest, from_iso, iso
+from qubx_lighter.errors import ConfigurationError
+from qubx_lighter.parquet_storage import LighterParquetStorage
+
+FIRST = from_iso("2026-10-30T00:00:00Z")
+STOP = from_iso("2026-11-02T00:00:00Z")
+HOUR = archive.HOUR_MS
+RULES: dict[str, Any] = {
+    "market_id": 0,
+    "symbol": "ETH",
+    "market_type": "perp",
+    "status": "active",
+    "supported_size_decimals": 4,
+    "supported_price_decimals": 2,
+    "min_base_amount": "0.0050",
+    "min_quote_amount": "10.000000",
+}
+SPOT = RULES | {"market_id": 2048, "symbol": "ETH/USDC", "market_type": "spot"}
+
+
+def candle(at_ms: int) -> tuple[Any, ...]:
+    """Rising prices, but nobody trades in the first three minutes of an hour, nor in the hour from 04:00."""
+    minute = (at_ms - FIRST) // 60_000
+    if minute % 60 < 3 or 240 <= minute % 1440 < 300:
+        return at_ms, 7.0, 7.0, 7.0, 7.0, 0.0, 0.0
+    return at_ms, 100.0 + minute, 200.0 + minute, 50.0 - minute / 1e6, 101.0 + minute, 2.0, 3.0
+
+
+ROWS = {
+    Dataset("ohlc", "1m"): [candle(at) for at in range(FIRST, STOP, 60_000) if at // 60_000 % 100],
+    Dataset("trades"): [
+        (at * 10**6 + 123, 100.0, 0.5, 1, number, ("trade", "liquidation", "deleverage")[number % 3])
+        for number, at in enumerate(range(FIRST, STOP, 1_000_000))
+    ],
+    Dataset("funding"): [(at, 1e-5, 1.0) for at in range(FIRST, STOP, HOUR)],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with a month's end in it, of a perpetual and, candles only, a spot market of the same symbol."""
+    folder = tmp_path_factory.mktemp("archive")
+    manifest = Manifest("http://venue.test", "USDC", markets={"SWAP:ETH-USDC": RULES, "SPOT:ETH-USDC": SPOT})
+    for dataset, rows in ROWS.items():
+        symbols = ["SWAP:ETH-USDC", "SPOT:ETH-USDC"] if dataset.kind == "ohlc" else ["SWAP:ETH-USDC"]
+        entry = DatasetEntry(dataset.kind, dataset.timeframe, iso(FIRST), iso(STOP), complete=True, symbols={})
+        for symbol in symbols:
+            files = []
+            unit = 10**6 if dataset.kind == "trades" else 1
+            for part in archive.parts(dataset, FIRST, STOP):
+                mine = [row for row in rows if part.start_ms * unit <= row[0] < part.stop_ms * unit]
+                files.append(archive.part_path(folder, dataset, symbol, part.name))
+                archive.write_part(files[-1], dataset, list(zip(*mine, strict=True)), {})
+            entry.symbols[symbol] = archive.describe(dataset, FIRST, STOP, files, 0)
+            entry.symbols[symbol].complete = True
+        manifest.datasets[dataset.name] = entry
+    archive.write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture
+def reader(folder: Path) -> IReader:
+    return LighterParquetStorage(str(folder)).get_reader("LIGHTER", "SWAP")
+
+
+def frame(data: Any) -> pd.DataFrame:
+    return data.data.to_pandas()
+
+
+def expected_minutes(first: str, last: str) -> list[int]:
+    ends = [pd.Timestamp(time).value // 10**6 for time in (first, last)]
+    return [row[0] for row in ROWS[Dataset("ohlc", "1m")] if ends[0] <= row[0] <= ends[1]]
+
+
+def milliseconds(rows: pd.DataFrame) -> list[int]:
+    return list(rows["timestamp"].astype("datetime64[ms]").astype("int64"))
+
+
+def test_it_is_a_storage_of_qubx(folder: Path) -> None:
+    for name in ("lighter-parquet", "qubx_lighter.parquet_storage.LighterParquetStorage"):
+        storage = StorageRegistry.get(name, path=str(folder))
+        assert isinstance(storage, IStorage)
+    assert (["LIGHTER"], ["SPOT", "SWAP"]) == (storage.get_exchanges(), storage.get_market_types("lighter"))
+    with pytest.raises(ValueError, match="FUTURE was downloaded"):
+        storage.get_reader("LIGHTER", "FUTURE")
+
+
+def test_its_instruments_are_known_without_the_venue(folder: Path) -> None:
+    LighterParquetStorage(str(folder))
+    swap = lookup.find_symbol("LIGHTER", "ETH-USDC", MarketType.SWAP)
+    spot = lookup.find_symbol("LIGHTER", "ETH-USDC", MarketType.SPOT)
+    assert swap is not None
+    assert spot is not None
+    assert (0.01, 0.0001, 0, 2048) == (
+        swap.tick_size,
+        swap.lot_size,
+        swap.venue_attributes["market_id"],
+        spot.venue_attributes["market_id"],
+    )
+
+
+@pytest.mark.parametrize("chunksize", [0, 2, 777, 10**6])
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [
+        ("2026-10-31 22:00", "2026-11-01 03:00"),
+        ("2026-11-01 03:00", "2026-10-31 22:00"),
+        ("2026-10-31 22:00:00.000000001", "2026-11-01 02:59:59.999999999"),
+        ("2020-01-01", "2030-01-01"),
+    ],
+)
+def test_candles_of_a_range_with_both_ends_are_all_there(
+    reader: IReader, start: str, stop: str, chunksize: int
+) -> None:
+    read = reader.read("ETH-USDC", "ohlc(1min)", start, stop, chunksize)
+    pieces = [frame(read)] if chunksize == 0 else [frame(chunk) for chunk in read]
+    assert all(2 <= len(piece) <= max(2 * chunksize, 2) or chunksize == 0 for piece in pieces)
+    assert expected_minutes(*sorted((start, stop))) == milliseconds(pd.concat(pieces))
+
+
+def test_bars_are_added_up_from_what_divides_them_and_are_whole(reader: IReader) -> None:
+    rows = frame(reader.read("ETH-USDC", "ohlc(1h)", "2026-10-31 22:30", "2026-11-01 01:00"))
+    hours = [from_iso(f"2026-{time}:00:00Z") for time in ("10-31T23", "11-01T00", "11-01T01")]
+    assert hours == milliseconds(rows)
+    for hour, row in zip(hours, rows.itertuples(), strict=True):
+        candles = [candle(at) for at in range(hour + 180_000, hour + HOUR, 60_000) if at // 60_000 % 100]
+        assert (candles[0][1], candles[-1][2], candles[-1][3], candles[-1][4], 2.0 * len(candles)) == (
+            row.open,
+            row.high,
+            row.low,
+            row.close,
+            row.volume,
+        )
+
+
+def test_a_bar_without_trades_is_at_the_last_price(reader: IReader) -> None:
+    (row,) = frame(reader.read("ETH-USDC", "ohlc(1h)", "2026-11-01 04:00", "2026-11-01 04:00")).itertuples()
+    assert (7.0, 7.0, 7.0, 7.0, 0.0) == (row.open, row.high, row.low, row.close, row.volume)
+
+
+def test_no_bar_is_made_of_what_was_not_all_downloaded(reader: IReader) -> None:
+    """Of seven hours each from the epoch on, the archive begins and ends within one."""
+    bar = 7 * HOUR
+    opens = milliseconds(frame(reader.read("ETH-USDC", "ohlc(7h)", None, None)))
+    assert list(range(-(-FIRST // bar) * bar, STOP - bar + 1, bar)) == opens
+
+
+def test_trades_are_those_of_the_book_liquidations_apart(reader: IReader) -> None:
+    rows = ROWS[Dataset("trades")]
+    trades = frame(reader.read("ETH-USDC", "trade"))
+    assert [row[4] for row in rows if row[5] != "deleverage"] == list(trades["id"])
+    assert ["timestamp", "price", "size", "side", "id"] == list(trades.columns)
+    liquidations = frame(reader.read("ETH-USDC", DataType.LIQUIDATION))
+    assert [row[0] for row in rows if row[5] == "liquidation"] == list(liquidations["timestamp"].astype("int64"))
+    assert ["timestamp", "quantity", "price", "side"] == list(liquidations.columns)
+
+
+def test_funding_comes_as_payments_and_as_rates(reader: IReader) -> None:
+    payments = frame(reader.read("ETH-USDC", "funding_payment", "2026-11-01", "2026-11-01 01:00"))
+    assert [(1e-5, 1.0)] * 2 == [(row.funding_rate, row.funding_interval_hours) for row in payments.itertuples()]
+    rates = frame(reader.read("ETH-USDC", "funding_rate"))
+    following = rates["next_funding_time"].astype("int64") // 10**6
+    assert [at + HOUR for at in milliseconds(rates)] == list(following)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [
+        ("ohlc(1m)", "Bar"),
+        ("ohlc(1h)", "Bar"),
+        ("trade", "Trade"),
+        ("liquidation", "Liquidation"),
+        ("funding_payment", "FundingPayment"),
+        ("funding_rate", "FundingRate"),
+    ],
+)
+def test_qubx_makes_its_objects_of_every_type(reader: IReader, dtype: str, kind: str) -> None:
+    read: Any = reader.read("ETH-USDC", DataType.from_str(dtype)[0].value if dtype == "trade" else dtype)
+    records = read.transform(TypedRecords())
+    assert {kind} == {type(record).__name__ for record in records}
+    assert [time for time, _ in zip((record.time for record in records), records, strict=True)] == sorted(
+        record.time for record in records
+    )
+
+
+def test_several_symbols_are_read_together(folder: Path, reader: IReader) -> None:
+    assert ["ETH-USDC"] == [one.data_id for one in reader.read([], "ohlc(1m)", "2026-11-01", "2026-11-02")]
+    chunks: Any = reader.read(["ETH-USDC"], "ohlc(1m)", "2026-11-01", "2026-11-02", 500)
+    assert expected_minutes("2026-11-01", "2026-11-02") == [
+        at for chunk in chunks for at in milliseconds(frame(chunk["ETH-USDC"]))
+    ]
+
+
+def test_what_there_is_can_be_asked(folder: Path, reader: IReader) -> None:
+    assert ["ETH-USDC"] == reader.get_data_id()
+    assert ["ETH-USDC"] == reader.get_data_id("ohlc(4h)")
+    assert [] == reader.get_data_id("ohlc(30s)")
+    assert {"ohlc(1m)", "trade", "liquidation", "funding_payment", "funding_rate"} == {
+        str(one) for one in reader.get_data_types("ETH-USDC")
+    }
+    assert (np.datetime64("2026-10-30", "ns"), np.datetime64("2026-11-01T23:00", "ns")) == reader.get_time_range(
+        "ETH-USDC", "funding_payment"
+    )
+    assert np.isnat(reader.get_time_range("ETH-USDC", "quote")[0])
+    spot = LighterParquetStorage(str(folder)).get_reader("LIGHTER", "SPOT")
+    assert ["ohlc(1m)"] == [str(one) for one in spot.get_data_types("ETH-USDC")]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "dtype"), [("BTC-USDC", "ohlc(1m)"), ("ETH-USDC", "quote"), ("ETH-USDC", "ohlc(30s)")]
+)
+def test_what_was_not_downloaded_is_an_error(reader: IReader, symbol: str, dtype: str) -> None:
+    with pytest.raises(ValueError, match="was not downloaded to"):
+        reader.read(symbol, dtype, "2026-11-01", "2026-11-02")
+
+
+def test_half_a_download_is_not_read(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    manifest = archive.read_manifest(copy)
+    assert manifest is not None
+    manifest.datasets["trades"].symbols["SWAP:ETH-USDC"].complete = False
+    archive.write_manifest(copy, manifest)
+    reader = LighterParquetStorage(str(copy)).get_reader("LIGHTER", "SWAP")
+    with pytest.raises(ValueError, match="trades is not complete"):
+        reader.read("ETH-USDC", "trade")
+    assert len(frame(reader.read("ETH-USDC", "ohlc(1h)")))
+
+
+def test_a_folder_without_an_archive_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no manifest\.json"):
+        LighterParquetStorage(str(tmp_path))
