@@ -1,12 +1,8 @@
-"""The data provider: what Qubx subscribes to becomes channels of the venue, and their frames Qubx's market data.
+"""The data provider: Qubx's subscriptions and reads of Lighter's markets.
 
-Theory of operation. The registry holds what Qubx wants: instruments by subscription, ``orderbook(0.01, 20)`` and
-``orderbook(0, 1)`` apart. From it follows which channels are open, and with which views: one ``order_book`` a market,
-however many views of it; ``ticker`` where quotes are wanted, and, unpublished, where trades alone are, so that market
-orders have a price bound. Every change is applied as the difference, so an unsubscribe closes what nobody else wants, on
-the wire, and a subscribe opens it anew, with a new snapshot.
-
-Qubx calls from many threads: the registry has a lock, and the rest happens on the loop that the socket runs on.
+The registry here holds what Qubx wants: instruments by subscription, ``orderbook(0.01, 20)`` and ``orderbook(0, 1)`` apart.
+``feeds`` turns it into channels of the venue, ``warmup`` answers from history. Qubx calls from many threads: the
+registry has a lock, and the rest happens on the loop that the sockets run on.
 """
 
 from __future__ import annotations
@@ -15,39 +11,25 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from qubx import logger
 from qubx.core.basics import CtrlChannel, DataType, Instrument, ITimeProvider
-from qubx.core.exceptions import NotSupported
 from qubx.core.interfaces import IDataProvider
+from qubx.core.lookups import InstrumentChanges
 from qubx.core.series import Bar, Quote
 
 from qubx_lighter.delivery import Delivery
 from qubx_lighter.errors import UnknownMarketError
-from qubx_lighter.handlers import (
-    HANDLERS,
-    MarketHandler,
-    TradesHandler,
-    View,
-    parse,
-)
-from qubx_lighter.instruments import LighterInstrumentLoader, Market
-from qubx_lighter.streams import Recovery, Stream
-from qubx_lighter.websocket import LighterWebSocketManager
-
-_SETTLE_S: Final = 1.0  # Qubx subscribes one type after the other
-_RESUME_NS: Final = 60_000_000_000  # Qubx's watchdog closes a stream and opens it again after 3 s
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What one channel is to be open for."""
-
-    instrument: Instrument
-    market: Market
-    views: dict[View, None] = field(default_factory=dict)  # in the order they were asked for
+from qubx_lighter.feeds import Feeds
+from qubx_lighter.handlers import parse
+from qubx_lighter.history import LighterHistory
+from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.markets import ListingChanges, Market
+from qubx_lighter.protocol import wire
+from qubx_lighter.streams import Recovery
+from qubx_lighter.warmup import HistoryReads
+from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 
 class LighterDataProvider(IDataProvider):
@@ -58,9 +40,12 @@ class LighterDataProvider(IDataProvider):
         channel: Qubx's, where everything goes.
         time_provider: Qubx's clock.
         instruments: the venue's markets, loaded.
-        market_ws: the connection for public channels; the owner of the parts closes it.
+        market_ws: the connections for public channels; the owner of the parts closes them.
+        history: the venue's past.
+        loop: where the sockets run.
         on_start: called when Qubx starts the provider: connects.
         on_close: called once, when Qubx closes it.
+        on_instruments: called when Qubx's lookup has changed instruments of ours.
     """
 
     def __init__(
@@ -70,9 +55,12 @@ class LighterDataProvider(IDataProvider):
         channel: CtrlChannel,
         time_provider: ITimeProvider,
         instruments: LighterInstrumentLoader,
-        market_ws: LighterWebSocketManager,
+        market_ws: LighterWebSocketPool,
+        history: LighterHistory,
+        loop: asyncio.AbstractEventLoop,
         on_start: Callable[[], None] | None = None,
         on_close: Callable[[], None] | None = None,
+        on_instruments: Callable[[], None] | None = None,
     ) -> None:
         self.channel = channel
         self.time_provider = time_provider
@@ -81,16 +69,24 @@ class LighterDataProvider(IDataProvider):
         self._socket = market_ws
         self._on_start = on_start
         self._on_close = on_close
+        self._on_instruments = on_instruments
         self._lock = threading.RLock()
         self._wanted: dict[str, dict[Instrument, Market]] = {}
-        self._streams: dict[str, Stream] = {}
-        self._resting: dict[str, tuple[int, MarketHandler]] = {}
         self._unknown: set[Instrument] = set()
         self._counters: Counter[str] = Counter()
         self._delivery = Delivery(channel, self._counters, clock_ns=self._now_ns)
-        self._recovery = Recovery(_nothing, self._delivery, self._counters)
-        self._loop: asyncio.AbstractEventLoop | None = None  # the socket's, known once it has connected
-        market_ws.on_state(self._on_state)
+        self._history = HistoryReads(
+            history, instruments, channel=channel, counters=self._counters, clock_ns=self._now_ns, loop=loop
+        )
+        self._feeds = Feeds(
+            socket=market_ws,
+            delivery=self._delivery,
+            recovery=Recovery(self._history.fetch_missing, self._delivery, self._counters),
+            counters=self._counters,
+            clock_ns=self._now_ns,
+            loop=loop,
+            settled=self._open_silent,
+        )
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -119,11 +115,23 @@ class LighterDataProvider(IDataProvider):
         """Tell Qubx that this is the real thing."""
         return False
 
-    def stats(self) -> dict[str, int]:
-        """Count what was published, what went wrong and what the socket did, since the start."""
+    def stats(self) -> dict[str, int | float]:
+        """Count what was published, what went wrong and what the sockets did, since the start.
+
+        ``lag_p50_ms`` and ``lag_p99_ms`` are how old the newest objects were when they were delivered, by the venue's
+        time and this machine's clock; what is not a count is named by its unit.
+        """
+        p50, p99 = self._delivery.lag.percentiles_ms()
         with self._lock:
-            streams = len(self._streams)
-        return {**self._socket.stats(), **dict.fromkeys(_COUNTERS, 0), **self._counters, "streams": streams}
+            streams = len(self._feeds)
+        return {
+            **self._socket.stats(),
+            **dict.fromkeys(_COUNTERS, 0),
+            **self._counters,
+            "streams": streams,
+            "lag_p50_ms": round(p50, 3),
+            "lag_p99_ms": round(p99, 3),
+        }
 
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -179,49 +187,64 @@ class LighterDataProvider(IDataProvider):
     def get_quote(self, instrument: Instrument) -> Quote | None:
         """Give the newest best prices of the ticker or the book; None when neither is known to be right."""
         try:
-            market_id = self._instruments.market(instrument).market_id
+            return self._feeds.quote(self._instruments.market(instrument).market_id)
         except UnknownMarketError:
             return None
-        newest: Quote | None = None
-        for kind in _QUOTE_CHANNELS:
-            stream = self._streams.get(f"{kind}/{market_id}")
-            quote = None if stream is None else stream.handler.quote
-            if quote is not None and (newest is None or quote.time > newest.time):
-                newest = quote
-        return newest
+
+    def get_figures(self, instrument: Instrument) -> wire.MarketStats | None:
+        """Give the newest mark and index price, premium, funding and open interest that the venue told of a perpetual.
+
+        None where no subscription of the instrument needs them (``funding_rate``, ``funding_payment``,
+        ``open_interest``), or before the first frame.
+        """
+        try:
+            return self._feeds.figures(self._instruments.market(instrument).market_id)
+        except UnknownMarketError:
+            return None
 
     def is_instrument_listed(self, instrument: Instrument) -> bool:
-        """Tell whether the venue trades it. Qubx flattens what is not, so False takes the venue's word for it.
-
-        An instrument whose market id went to another coin counts by its name.
-        """
-        markets = self._instruments.markets
-        if not markets or instrument.exchange.upper() != self._exchange:
-            return True
-        mine = (instrument.market_type, instrument.base.upper(), instrument.quote.upper())
-        return any(market.active and mine == (market.market_type, market.base, market.quote) for market in markets)
+        """Tell whether the venue trades it. Qubx flattens what is not, so False takes the venue's word for it."""
+        return instrument.exchange.upper() != self._exchange or self._instruments.is_listed(instrument)
 
     def warmup(self, configs: dict[tuple[str, Instrument], str]) -> None:
-        """Refuse: there is no history here yet, neither for bars nor for anything else.
+        """Put the history of subscriptions on Qubx's channel, oldest first, and return when all of it is there.
+
+        Bars, trades and funding payments have a history; other types are skipped.
 
         Raises:
-            NotSupported: something was asked for.
+            LighterError: the venue could not be asked; nothing more of it comes after that.
         """
-        if configs:
-            names = ", ".join(sorted({name for name, _ in configs}))
-            raise NotSupported(f"{self._exchange}: no warm-up of {names}: history is not supported yet")
+        self._history.warmup(configs)
 
     def get_ohlc(self, instrument: Instrument, timeframe: str, nbarsback: int) -> list[Bar]:
-        """Refuse: there is no history here yet.
+        """Fetch the last ``nbarsback`` bars, oldest first, the forming one last.
 
         Raises:
-            NotSupported: always.
+            NotSupported: no candles of the venue add up to this timeframe.
+            LighterError: the venue could not be asked, or does not list the instrument.
         """
-        raise NotSupported(
-            f"{self._exchange}: no bars of {instrument.symbol} ({nbarsback} x {timeframe}): history is not supported yet"
-        )
+        return self._history.bars(instrument, timeframe, nbarsback)
 
-    # --- from wishes to channels -------------------------------------------------------------------------------------
+    # --- listings ----------------------------------------------------------------------------------------------------
+
+    def on_instruments_changed(self, changes: InstrumentChanges) -> None:
+        """Take up what Qubx's lookup has changed of our instruments."""
+        changed = [*changes.updated, *changes.listed]
+        if self._on_instruments is not None and any(i.exchange.upper() == self._exchange for i in changed):
+            self._on_instruments()
+
+    def on_listing(self, changes: ListingChanges) -> None:
+        """Take what the venue listed, delisted or gave new rules: markets with a new grid begin anew."""
+        with self._lock:
+            self._unknown.clear()
+            self._wanted = {
+                name: {instrument: self._market(instrument) or market for instrument, market in held.items()}
+                for name, held in self._wanted.items()
+            }
+            changed = (self._market(change.instrument) for change in changes.changed if change.grid_changed)
+            self._feeds.rebuild([market.market_id for market in changed if market is not None], self._wanted)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
 
     def _market(self, instrument: Instrument) -> Market | None:
         try:
@@ -233,97 +256,15 @@ class LighterDataProvider(IDataProvider):
             return None
 
     def _apply(self) -> None:
-        """Open and close channels until they are what is wanted; the caller holds the lock."""
         self._wanted = {name: held for name, held in self._wanted.items() if held}
-        plans = self._plans()
-        silent = self._silent_plans(plans)
-        for channel in [channel for channel in self._streams if channel not in plans and channel not in silent]:
-            self._close_stream(channel)
-        for channel, plan in plans.items():
-            self._open_stream(channel, plan)
-        if silent.keys() - self._streams.keys():
-            self._on_loop(lambda loop: loop.call_later(_SETTLE_S, self._open_silent))
+        self._feeds.apply(self._wanted)
 
     def _open_silent(self) -> None:
-        """Open the tickers that nobody subscribed to, once Qubx has gone through its list of subscriptions."""
         with self._lock:
-            for channel, plan in self._silent_plans(self._plans()).items():
-                self._open_stream(channel, plan)
-
-    def _plans(self) -> dict[str, _Plan]:
-        """Derive the channels and views that are subscribed to."""
-        plans: dict[str, _Plan] = {}
-        for name, held in self._wanted.items():
-            wish = parse(name)
-            for instrument, market in held.items():
-                plan = plans.setdefault(wish.channel(market.market_id), _Plan(instrument, market))
-                plan.views[wish.view] = None
-        return plans
-
-    def _silent_plans(self, plans: dict[str, _Plan]) -> dict[str, _Plan]:
-        """Derive the tickers of the markets whose best prices nothing else tells."""
-        markets = {plan.market.market_id: plan for plan in plans.values()}
-        return {
-            f"ticker/{market_id}": _Plan(plan.instrument, plan.market)
-            for market_id, plan in markets.items()
-            if not any(f"{kind}/{market_id}" in plans for kind in _QUOTE_CHANNELS)
-        }
-
-    def _on_loop(self, function: Callable[[asyncio.AbstractEventLoop], object]) -> None:
-        """Have ``function`` called on the socket's loop, if that has ever connected and still runs."""
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(function, loop)
-
-    def _open_stream(self, channel: str, plan: _Plan) -> None:
-        """Open a channel, or show what is known of it to the views that join it."""
-        opened = self._streams.get(channel)
-        if opened is not None:
-            if new := opened.view(plan.views):
-                self._on_loop(lambda _: opened.publish_current(new))
-            return
-        kind = channel.partition("/")[0]
-        handler: MarketHandler = HANDLERS[kind](plan.instrument, plan.market.scale, self._counters)
-        closed_ns, resting = self._resting.pop(channel, (0, handler))
-        if self._now_ns() - closed_ns <= _RESUME_NS:
-            handler = resting
-        stream = Stream(
-            channel,
-            plan.market.market_id,
-            handler,
-            delivery=self._delivery,
-            recovery=self._recovery,
-            socket=self._socket,
-            counters=self._counters,
-        )
-        stream.view(plan.views)
-        self._streams[channel] = stream
-        self._socket.subscribe(channel, stream.on_frame)
-
-    def _close_stream(self, channel: str) -> None:
-        stream = self._streams.pop(channel)
-        stream.close()
-        if isinstance(stream.handler, TradesHandler):
-            self._resting[channel] = (self._now_ns(), stream.handler)
-        self._socket.unsubscribe(channel, stream.on_frame)
-        self._on_loop(lambda _: stream.forget())
-
-    def _on_state(self, connected: bool) -> None:  # noqa: FBT001 - the socket's listener
-        if not connected:
-            return  # the last quotes stay, and their time tells their age
-        self._loop = asyncio.get_running_loop()
-        with self._lock:
-            streams = list(self._streams.values())
-        for stream in streams:
-            stream.on_lost()
-        self._on_loop(lambda loop: loop.call_later(_SETTLE_S, self._open_silent))
+            self._feeds.refresh_silent(self._wanted)
 
     def _now_ns(self) -> int:
         return int(self.time_provider.time().astype("datetime64[ns]").astype("int64"))
-
-
-async def _nothing(_market_id: int, _missing: object) -> list[object]:
-    return []
 
 
 def _base(subscription_type: str) -> DataType:
@@ -331,7 +272,6 @@ def _base(subscription_type: str) -> DataType:
     return base
 
 
-_QUOTE_CHANNELS: Final = ("ticker", "order_book")
 _COUNTERS: Final = (
     "orderbook",
     "quote",
@@ -345,4 +285,6 @@ _COUNTERS: Final = (
     "missed_trades",
     "repeated_trades",
     "trade_holes",
+    "recoveries",
+    "recoveries_given_up",
 )

@@ -14,12 +14,14 @@ import asyncio
 import concurrent.futures
 import weakref
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 import click
 from qubx import logger
 from qubx.connectors.plugin import BuildContext, ConnectorBuildContext
 from qubx.core.interfaces import IDataProvider
+from qubx.rate_limiting import RateLimitGateTimeout
 
 from qubx_lighter.account import LighterAccountProcessor
 from qubx_lighter.account_queries import AccountQueries
@@ -28,17 +30,23 @@ from qubx_lighter.client import LighterClient
 from qubx_lighter.connector import LighterConnector
 from qubx_lighter.constants import AUTH_TOKEN_LIFETIME_S
 from qubx_lighter.data import LighterDataProvider
+from qubx_lighter.dead_mans_switch import DeadMansSwitch
 from qubx_lighter.errors import ConfigurationError, LighterError, TransportError
 from qubx_lighter.handlers.account import AccountConverter
+from qubx_lighter.history import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.leverage import LeverageSettings
+from qubx_lighter.listing_watch import ListingWatch
 from qubx_lighter.lookup import observe_unknown, publish
+from qubx_lighter.metrics import MetricsReporter, emitter_of
+from qubx_lighter.pacing import limited, shared_pacer
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import RequestBook
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
 from qubx_lighter.websocket import LighterWebSocketManager
+from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _TOKEN_REUSE_S: Final = 60
@@ -60,7 +68,11 @@ class Gateway:
         self.instruments = LighterInstrumentLoader(
             self.client, symbol_format=settings.symbol_format, collateral=settings.collateral
         )
-        self.market_ws = LighterWebSocketManager(settings.ws_url, loop=self.loop)
+        self.market_ws = LighterWebSocketPool(settings.ws_url, loop=self.loop)
+        pace = shared_pacer(settings.base_url, requests=settings.requests_per_minute)
+        self.history = LighterHistory(self.client, pace=limited(ctx.rate_limiter, pace, RateLimitGateTimeout))
+        self.watch: ListingWatch | None = None
+        self.metrics: MetricsReporter | None = None
         self.unknown_symbols: list[str] = []
         self._stop_observing: Callable[[], None] = lambda: None
         self.signer: Signer | None = None
@@ -137,6 +149,31 @@ class Gateway:
                 "Correct the universe, or set params.unknown_symbols: warn to run without them"
             )
 
+    def begin(self, provider: LighterDataProvider) -> None:
+        """Connect, watch the venue's listing, report metrics; returns at once."""
+        self.market_ws.start()
+        watch = self.watch = ListingWatch(
+            self.instruments,
+            loop=self.loop,
+            interval_s=self.settings.listing_interval_s,
+            on_change=provider.on_listing,
+        )
+        self.loop.call_soon_threadsafe(watch.start)
+        emitter = emitter_of(self.ctx.health_monitor)
+        if emitter is not None and self.settings.metrics_interval_s:
+            metrics = self.metrics = MetricsReporter(
+                lambda: provider.stats() | watch.stats(),
+                emitter,
+                exchange=provider.exchange(),
+                interval_s=self.settings.metrics_interval_s,
+            )
+            self.loop.call_soon_threadsafe(metrics.start)
+
+    def settle_listing(self) -> None:
+        """Take up what Qubx has changed of the instruments that it holds."""
+        if self.watch is not None:
+            self.watch.settle()
+
     def account_opened(self) -> None:
         """Note that a connector uses these parts: the client stays open until it disconnects."""
         self._account_open = True
@@ -149,6 +186,10 @@ class Gateway:
     async def _close_market(self) -> None:
         if self.sender is not None and not await self.sender.drain(self.settings.flush_timeout_s):
             logger.warning("lighter: closing with transactions unanswered: {}", self.sender.stats())
+        if self.watch is not None:
+            await self.watch.close()
+        if self.metrics is not None:
+            await self.metrics.close()
         await self.market_ws.close()
         if not self._account_open:
             await self.client.close()
@@ -181,7 +222,7 @@ def create_data_provider(ctx: BuildContext) -> LighterDataProvider:
             gateway.check_universe()
         except ConfigurationError as error:
             raise click.ClickException(str(error)) from error  # one line in place of a traceback, as in plugin.py
-        gateway.market_ws.start()
+        gateway.begin(provider)
 
     provider = LighterDataProvider(
         exchange=ctx.exchange_name.upper(),
@@ -189,8 +230,11 @@ def create_data_provider(ctx: BuildContext) -> LighterDataProvider:
         time_provider=ctx.time_provider,
         instruments=gateway.instruments,
         market_ws=gateway.market_ws,
+        history=gateway.history,
+        loop=gateway.loop,
         on_start=start,
         on_close=gateway.close_market,
+        on_instruments=gateway.settle_listing,
     )
     _gateways[provider] = gateway
     return provider
@@ -233,6 +277,7 @@ class _Account:
             account_index=account_index,
             api_key_index=api_key_index,
             timeout_s=settings.tx_timeout_s,
+            batch_size=settings.batch_size,
         )
         requests = RequestBook(api_key_index)
         converter = AccountConverter(
@@ -284,6 +329,7 @@ class _Account:
             time_provider=ctx.time_provider,
             health=ctx.health_monitor,
             quotes=QuoteSource(ctx.data_provider.get_quote, ctx.data_provider.is_connected),
+            on_group=partial(self._processor.request_snapshot, include_orders=True),
         )
         self.connector = LighterConnector(
             exchange_name=exchange,
@@ -294,6 +340,16 @@ class _Account:
             reconnect=self._socket.reconnect,
             on_disconnect=self._close,
         )
+        self._switch: DeadMansSwitch | None = None
+        if settings.dead_mans_switch_s:
+            self._switch = DeadMansSwitch(
+                period_s=settings.dead_mans_switch_s,
+                signer=self._signer,
+                sender=self._sender,
+                loop=gateway.loop,
+                now_ms=lambda: int(ctx.time_provider.time().astype("datetime64[ms]").astype("int64")),
+            )
+            self._socket.on_state(self._switch.on_state)
         gateway.signer = self._signer
         gateway.sender = self._sender
         gateway.account_opened()
@@ -321,6 +377,8 @@ class _Account:
 
     async def _close_parts(self) -> None:
         await self._leverage.close()
+        if self._switch is not None:
+            self._switch.close()
         await self._sender.drain(self._gateway.settings.flush_timeout_s)
         await self._sender.close()
         await self._processor.close()

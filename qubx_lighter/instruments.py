@@ -1,4 +1,4 @@
-"""The venue's markets as Qubx instruments, and back.
+"""The venue's markets as Qubx instruments, and back, true at run time.
 
 A perpetual ``BTC`` is ``LIGHTER:SWAP:BTC-USDC``, the spot market ``ETH/USDC`` is ``LIGHTER:SPOT:ETH-USDC``; the venue's
 market id is in ``venue_attributes["market_id"]``. Identity is the name, the id is a claim: ids differ between networks,
@@ -6,31 +6,55 @@ and lookups have held one id for two coins, so an instrument whose id names anot
 
 Which markets: active ones are listed (published, written to the lookup file). Inactive ones are not, but resolve by
 id, so that an account row of a delisted market is never mistaken for a closed position. Of markets that would share a
-symbol the active one, else the newest, has it, and another is ``BTC-USDC.{market id}``. Binary options are counted and
-left out.
+symbol the active one, else the newest, has it, and another is ``BTC-USDC.{market id}``. Binary options and types that
+nobody has documented are counted and left out.
+
+What a reply may do. Qubx gives up positions in what is not listed, so that needs the venue's word: a closed status
+counts at once; a market that the reply lacks stays as it was until a second reply, 50 s later or more, lacks it too. A
+reply says nothing about what it lacks if it has rows whose id cannot be read, and nothing about a type of which it lacks
+more than half of the active markets. A row that makes no sense is counted, and what was known of its market stays.
+
+Objects. Others hold our instruments as dict keys, so a name has one object for good, and that is updated in place: by
+Qubx, on the strategy's thread, where ``announce`` finds that it does so, else here and now.
 """
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import time
 from collections import Counter
-from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Final, Literal, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
+import msgspec
 import pandas as pd
 from qubx import logger
-from qubx.core.basics import Instrument, MarketType, VenueAttributes
+from qubx.core.basics import INSTRUMENT_SPEC_FIELDS, Instrument, MarketType
 
-from qubx_lighter.constants import EXCHANGE, MARGIN_FRACTION_SCALE
+from qubx_lighter.constants import EXCHANGE
 from qubx_lighter.errors import UnknownMarketError, WireError
-from qubx_lighter.protocol.units import Scale, time_ns
+from qubx_lighter.markets import (
+    ABSENT,
+    KNOWN_STATUSES,
+    MARKET_TYPES,
+    ListingChanges,
+    Market,
+    SymbolFormat,
+    claimed_id,
+    compare,
+    named,
+    read_market,
+    to_instrument,
+)
 from qubx_lighter.protocol.wire import MarketRow, OrderBookDetailsBody
 
-SymbolFormat = Literal["BASE-QUOTE", "BASEQUOTE"]
+__all__ = ["LighterInstrumentLoader", "ListingChanges", "Market", "MarketSource", "SymbolFormat"]
 
-_TYPES: Final = {"perp": MarketType.SWAP, "spot": MarketType.SPOT}
-_ACTIVE: Final = "active"
-_MAX_DECIMALS: Final = 18
+_CONFIRM_NS: Final = 50_000_000_000  # below the shortest pause between two polls
+_NO_ID: Final = -1
+
+Listener = Callable[[ListingChanges], None]
 
 
 class MarketSource(Protocol):
@@ -40,47 +64,6 @@ class MarketSource(Protocol):
         """Fetch every market."""
 
 
-@dataclass(frozen=True, slots=True)
-class Market:
-    """A market's rules in the venue's terms.
-
-    Attributes:
-        symbol: Qubx's symbol, ``BTC-USDC``.
-        ticker: unique over all markets: the symbol of a perpetual, the venue's ``ETH/USDC`` of a spot market.
-        venue_symbol: as the venue spells it, ``BTC`` or ``ETH/USDC``.
-        min_base_lots: the smallest order that opens or adds; at least one lot.
-        min_quote: the smallest notional of such an order, in the quote currency.
-        default_initial_margin_fraction: in 1e-4, like the two others; 0 for spot.
-    """
-
-    market_id: int
-    symbol: str
-    ticker: str
-    venue_symbol: str
-    market_type: MarketType
-    base: str
-    quote: str
-    settle: str
-    scale: Scale
-    min_base_lots: int
-    min_quote: float
-    status: str
-    created_at_ns: int
-    default_initial_margin_fraction: int
-    min_initial_margin_fraction: int
-    maintenance_margin_fraction: int
-
-    @property
-    def active(self) -> bool:
-        """Tell whether the venue trades it."""
-        return self.status == _ACTIVE
-
-    @property
-    def max_leverage(self) -> float:
-        """Compute the highest leverage that the venue allows; 1 for spot."""
-        return MARGIN_FRACTION_SCALE / (self.min_initial_margin_fraction or MARGIN_FRACTION_SCALE)
-
-
 class LighterInstrumentLoader:
     """Load the venue's markets and translate between them and Qubx's instruments.
 
@@ -88,38 +71,66 @@ class LighterInstrumentLoader:
         client: fetches the markets.
         symbol_format: ``BASE-QUOTE`` or ``BASEQUOTE``.
         collateral: quote and settlement currency of perpetuals.
+        clock_ns: the wall clock, ns.
+
+    Attributes:
+        skipped: rows of the newest reply that are no market here, by type, ``unreadable`` among them.
+        foreign_ids: ids of binary options and the like, of all replies so far.
+        announce: is given the new facts of instruments that others hold; True promises that they are copied onto the
+            held objects, False leaves that to the loader. The next ``load`` makes good what was promised only.
     """
 
     def __init__(
-        self, client: MarketSource, *, symbol_format: SymbolFormat = "BASE-QUOTE", collateral: str = "USDC"
+        self,
+        client: MarketSource,
+        *,
+        symbol_format: SymbolFormat = "BASE-QUOTE",
+        collateral: str = "USDC",
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._client = client
         self._separator = "-" if symbol_format == "BASE-QUOTE" else ""
         self._collateral = collateral.upper()
+        self._clock_ns = clock_ns
+        self._loading = asyncio.Lock()
         self._markets: dict[int, Market] = {}
         self._instruments: dict[int, Instrument] = {}
         self._ids: dict[Instrument, int] = {}
+        self._facts: dict[Instrument, Instrument] = {}  # the one object of each name -> what is true of it
+        self._promised = False  # that somebody else updates the objects
+        self._rows: dict[int, tuple[MarketRow, Market]] = {}
+        self._listed: dict[int, Market] = {}
+        self._absent_since: dict[int, int] = {}  # ns
+        self._reported: set[tuple[object, ...]] = set()
+        self._listeners: list[Listener] = []
+        self.announce: Callable[[list[Instrument]], bool] | None = None
         self.skipped: Counter[str] = Counter()
         self.foreign_ids: frozenset[int] = frozenset()
         self.ticker_to_market_id: dict[str, int] = {}
         self.market_id_to_ticker: dict[int, str] = {}
 
-    async def load(self) -> None:
-        """Fetch the markets; a second call updates the instruments that others hold, in place.
+    async def load(self) -> ListingChanges:
+        """Fetch the markets, and tell what is new since the last time; listeners hear it too.
 
         Raises:
-            WireError: a market row cannot be understood.
+            WireError: no row can be used; what was known stays.
         """
-        body = await self._client.order_book_details()
-        rows = [*(body.order_book_details or []), *(body.spot_order_book_details or [])]
-        self.skipped = Counter(row.market_type for row in rows if row.market_type not in _TYPES)
-        self.foreign_ids = frozenset(row.market_id for row in rows if row.market_type not in _TYPES)
-        markets = [self._market(row) for row in rows if row.market_type in _TYPES]
-        self._take(_distinct(markets))
-        listed = sum(market.active for market in markets)
-        logger.info(
-            "lighter: {} markets, {} of them active, skipped {}", len(markets), listed, dict(self.skipped) or "none"
-        )
+        async with self._loading:  # replies are taken in the order of their questions
+            changes = self._take(await self._client.order_book_details())
+        if changes:
+            for listener in list(self._listeners):
+                listener(changes)
+        return changes
+
+    def observe(self, listener: Listener) -> Callable[[], None]:
+        """Have later changes told, whoever loads; gives what takes the listener away again."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def catch_up(self) -> None:
+        """Update the objects that others hold, in place; from any thread."""
+        for held, facts in self._facts.items():
+            held.update_from(facts)
 
     @property
     def instruments(self) -> list[Instrument]:
@@ -164,9 +175,9 @@ class LighterInstrumentLoader:
         Raises:
             UnknownMarketError: the venue lists no such market, or the id that the instrument carries is another coin's.
         """
-        claimed = _claimed_id(instrument)
+        claimed = claimed_id(instrument)
         known = self._ids.get(instrument)
-        if known is not None and claimed in (known, None):
+        if known is not None and (claimed in (known, None) or self._moved(claimed, known)):
             return self._markets[known]
         if instrument.exchange.upper() != EXCHANGE:
             raise UnknownMarketError(f"{instrument} is not an instrument of {EXCHANGE}")
@@ -182,51 +193,154 @@ class LighterInstrumentLoader:
             )
         return market
 
-    # --- building ----------------------------------------------------------------------------------------------------
+    def is_listed(self, instrument: Instrument) -> bool:
+        """Tell whether the venue trades an instrument from any lookup, by its name; True while nothing is known.
 
-    def _market(self, row: MarketRow) -> Market:
-        base, slash, quote = row.symbol.upper().partition("/")
-        quote = quote if slash else self._collateral
-        market_type = _TYPES[row.market_type]
-        symbol = f"{base}{self._separator}{quote}"
-        if not (
-            0 <= row.supported_price_decimals <= _MAX_DECIMALS and 0 <= row.supported_size_decimals <= _MAX_DECIMALS
-        ):
-            raise WireError(f"market {row.market_id} {row.symbol}: decimals out of range")
-        return Market(
-            market_id=row.market_id,
-            symbol=symbol,
-            ticker=symbol if market_type is MarketType.SWAP else row.symbol.upper(),
-            venue_symbol=row.symbol,
-            market_type=market_type,
-            base=base,
-            quote=quote,
-            settle=quote,
-            scale=Scale(row.supported_price_decimals, row.supported_size_decimals),
-            min_base_lots=max(1, _lots(row)),
-            min_quote=float(_amount(row, row.min_quote_amount)),
-            status=row.status,
-            created_at_ns=time_ns(int(row.created_at)) if row.created_at.isdigit() else 0,
-            default_initial_margin_fraction=row.default_initial_margin_fraction,
-            min_initial_margin_fraction=row.min_initial_margin_fraction,
-            maintenance_margin_fraction=row.maintenance_margin_fraction,
-        )
+        Qubx gives up positions in what is not listed, so this is False on the venue's word alone.
+        """
+        if not self._markets or instrument.exchange.upper() != EXCHANGE:
+            return True
+        market_id = self._ids.get(instrument)
+        if market_id is not None:
+            return self._markets[market_id].active
+        return any(market.active and _same(instrument, market) for market in self._markets.values())
 
-    def _take(self, markets: list[Market]) -> None:
-        """Replace what is known; readers in other threads see the old or the new maps, each of them whole."""
+    # --- taking a reply ----------------------------------------------------------------------------------------------
+
+    def _take(self, body: OrderBookDetailsBody) -> ListingChanges:
+        """Take a reply; readers in other threads see the old or the new maps, each of them whole."""
+        if self._promised:
+            self._promised = False
+            self.catch_up()
+        now_ns = self._clock_ns()
+        listed, mentioned = self._read(body)
+        missing, gone = self._missing(mentioned, now_ns)
+        if not missing and not gone and listed == self._listed:
+            return ListingChanges()  # as nearly always: 250 markets cost the loop 1 ms this way, and 16 in full
+        self._listed = listed
+        markets = [
+            self._dated(
+                listed.get(market_id) or _plain(self._markets[market_id], ABSENT if market_id in gone else None), now_ns
+            )
+            for market_id in self._markets | listed
+        ]
+        holders = {(market.market_type, market.symbol): market.market_id for market in self._markets.values()}
+        before = {self._instruments[market_id]: market for market_id, market in self._markets.items()}
+        self._replace(named(markets, holders, missing), now_ns)
+        stale = [facts for held, facts in self._facts.items() if _differ(held, facts)]
+        self._promised = bool(stale) and self.announce is not None and self.announce(stale)
+        if not self._promised:
+            self.catch_up()
+        for market in self.markets:
+            if market.symbol.endswith(f".{market.market_id}"):
+                self._report("market {} shares its name with another: called {} here", market.market_id, market.symbol)
+        if not before:
+            listing, skipped = len(self.instruments), dict(self.skipped) or "none"
+            logger.info("lighter: {} markets, {} of them active, skipped {}", len(markets), listing, skipped)
+        after = {self._instruments[market.market_id]: market for market in self.markets}
+        return compare(before, after, frozenset(missing))
+
+    def _read(self, body: OrderBookDetailsBody) -> tuple[dict[int, Market], set[int]]:
+        """Read the rows into markets by id; also gives all ids that the reply mentions.
+
+        Raises:
+            WireError: no row can be used.
+        """
+        rows = [*(body.order_book_details or []), *(body.spot_order_book_details or [])]
+        ours = [row for row in rows if row.market_type in MARKET_TYPES]
+        times = Counter(row.market_id for row in ours)
+        listed: dict[int, Market] = {}
+        unreadable: list[str] = []
+        foreign = {row.market_id: row.market_type for row in rows if row.market_type not in MARKET_TYPES}
+        for bad in body.unreadable:
+            if bad.market_type and bad.market_type not in MARKET_TYPES:
+                foreign[bad.market_id] = bad.market_type
+            else:
+                unreadable.append(f"market {bad.market_id} {bad.symbol}: {bad.error}")
+        for row in ours:
+            try:
+                listed[row.market_id] = self._market(row, times[row.market_id])
+            except WireError as error:
+                unreadable.append(str(error))
+        for text in unreadable:
+            self._report("{}; what was known of it stays", text)
+        if not listed and (unreadable or self._markets):
+            raise WireError(unreadable[0] if unreadable else "the venue lists no market")
+        self.skipped = Counter(foreign.values()) + Counter(unreadable=len(unreadable))
+        self.foreign_ids = (self.foreign_ids | foreign.keys()) - listed.keys() - self._markets.keys()
+        return listed, {row.market_id for row in rows} | {bad.market_id for bad in body.unreadable}
+
+    def _market(self, row: MarketRow, times: int) -> Market:
+        """Read a row, or remember how it was read: the last price alone changes all the time.
+
+        Raises:
+            WireError: it makes no sense.
+        """
+        if times > 1:
+            raise WireError(f"market {row.market_id} {row.symbol}: {times} markets have this id")
+        rules = msgspec.structs.replace(row, last_trade_price=0.0)
+        before, market = self._rows.get(row.market_id, (None, None))
+        if market is None or before != rules:
+            market = self._new_market(row)
+            self._rows[row.market_id] = rules, market
+        return market
+
+    def _new_market(self, row: MarketRow) -> Market:
+        if row.status not in KNOWN_STATUSES:
+            self._report("market {} has the unknown status {}, taken for active", row.symbol, row.status)
+        return read_market(row, separator=self._separator, collateral=self._collateral)
+
+    def _missing(self, mentioned: set[int], now_ns: int) -> tuple[set[int], set[int]]:
+        """Give the active markets that a reply lacks, and those among them that are gone by the rule above."""
+        missing: set[int] = set()
+        gone: set[int] = set()
+        for market_type in MARKET_TYPES.values():
+            active = {m.market_id for m in self._markets.values() if m.active and m.market_type is market_type}
+            lacks = active - mentioned
+            missing |= lacks
+            if lacks and (_NO_ID in mentioned or 2 * len(lacks) > len(active)):
+                self._report("a reply that lacks {} markets is not believed", market_type.value)
+                continue
+            gone |= {i for i in lacks if now_ns - self._absent_since.setdefault(i, now_ns) >= _CONFIRM_NS}
+        missing -= gone
+        self._absent_since = {i: since for i, since in self._absent_since.items() if i in missing}
+        return missing, gone
+
+    def _dated(self, market: Market, now_ns: int) -> Market:
+        """Note since when a market is known not to trade."""
+        known = self._markets.get(market.market_id)
+        if market.active or known is None:
+            return market
+        return dataclasses.replace(market, delisted_at_ns=now_ns if known.active else known.delisted_at_ns)
+
+    def _replace(self, markets: list[Market], now_ns: int) -> None:
+        objects = {held: held for held in self._facts}
+        facts = dict(self._facts)
         instruments: dict[int, Instrument] = {}
         for market in markets:
             fresh = to_instrument(market)
-            held = self._instruments.get(market.market_id)
-            if held is not None and held == fresh:
-                held.update_from(fresh)
-                fresh = held
-            instruments[market.market_id] = fresh
+            instruments[market.market_id] = held = objects.get(fresh, fresh)
+            facts[held] = fresh
+        for name in self._ids.keys() - instruments.values():  # their market goes by another name now
+            if facts[name].delisted_at is None:
+                facts[name] = dataclasses.replace(facts[name], delisted_at=pd.Timestamp(now_ns))
+        self._facts = facts
         self._instruments = instruments
         self._markets = {market.market_id: market for market in markets}
         self._ids = {instrument: market_id for market_id, instrument in instruments.items()}
         self.market_id_to_ticker = {market.market_id: market.ticker for market in markets}
         self.ticker_to_market_id = {market.ticker: market.market_id for market in markets}
+
+    def _report(self, text: str, *values: object) -> None:
+        """Warn, once."""
+        if (text, *values) not in self._reported:
+            self._reported.add((text, *values))
+            logger.warning("lighter: " + text, *values)
+
+    def _moved(self, claimed: int | None, known: int) -> bool:
+        """Tell whether a name's market closed, and another that trades has the name now."""
+        old = self._markets.get(-1 if claimed is None else claimed)
+        return old is not None and not old.active and self._markets[known].active
 
     def _by_name(self, instrument: Instrument) -> Market:
         found = [market for market in self._markets.values() if _same(instrument, market)]
@@ -240,86 +354,15 @@ class LighterInstrumentLoader:
 _REFRESH: Final = "refresh the lookup with `qubx-lighter instruments`"
 
 
-def to_instrument(market: Market) -> Instrument:
-    """Convert a market.
-
-    ``min_size`` of a SWAP is one lot: that is all a reducing order needs, and Qubx 5 holds a position below ``min_size``
-    for dust that nothing can close. What an opening order needs at least is ``min_base_amount`` in the venue attributes;
-    the broker refuses less.
-    """
-    smallest = market.scale.size(market.min_base_lots)
-    return Instrument(
-        symbol=market.symbol,
-        market_type=market.market_type,
-        exchange=EXCHANGE,
-        base=market.base,
-        quote=market.quote,
-        settle=market.settle,
-        exchange_symbol=market.symbol,
-        tick_size=market.scale.tick_size,
-        lot_size=market.scale.lot_size,
-        min_size=market.scale.lot_size if market.market_type is MarketType.SWAP else smallest,
-        min_notional=market.min_quote,
-        listed_at=pd.Timestamp(market.created_at_ns) if market.created_at_ns else None,
-        venue_attributes=VenueAttributes(
-            {
-                "market_id": market.market_id,
-                "market_type": "perp" if market.market_type is MarketType.SWAP else "spot",
-                "venue_symbol": market.venue_symbol,
-                "status": market.status,
-                "min_base_amount": smallest,
-                "price_decimals": market.scale.price_decimals,
-                "size_decimals": market.scale.size_decimals,
-                "default_initial_margin_fraction": market.default_initial_margin_fraction,
-                "min_initial_margin_fraction": market.min_initial_margin_fraction,
-                "maintenance_margin_fraction": market.maintenance_margin_fraction,
-            }
-        ),
-    )
-
-
-def _distinct(markets: list[Market]) -> list[Market]:
-    """Give the plain symbol to one market of each type, and an id suffix to the others that would share it."""
-    taken: set[tuple[MarketType, str]] = set()
-    distinct: list[Market] = []
-    for market in sorted(markets, key=lambda market: (not market.active, -market.market_id)):
-        if (market.market_type, market.symbol) in taken:
-            distinct.append(_renamed(market))
-        else:
-            taken.add((market.market_type, market.symbol))
-            distinct.append(market)
-    return distinct
-
-
-def _renamed(market: Market) -> Market:
+def _plain(market: Market, status: str | None) -> Market:
+    """Undo the suffix of a market that the reply says nothing about, and set its status where there is a new one."""
     suffix = f".{market.market_id}"
-    logger.warning(
-        "lighter: market {} is one more {}, called {} here", market.market_id, market.symbol, market.symbol + suffix
-    )
-    return replace(market, symbol=market.symbol + suffix, ticker=market.ticker + suffix)
+    symbol, ticker = market.symbol.removesuffix(suffix), market.ticker.removesuffix(suffix)
+    return dataclasses.replace(market, symbol=symbol, ticker=ticker, status=status or market.status)
 
 
-def _lots(row: MarketRow) -> int:
-    lots = _amount(row, row.min_base_amount).scaleb(row.supported_size_decimals)
-    return int(lots.to_integral_value(ROUND_CEILING))
-
-
-def _amount(row: MarketRow, text: str) -> Decimal:
-    try:
-        amount = Decimal(text or "0")
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
-        raise WireError(f"market {row.market_id} {row.symbol}: {text!r} is not an amount")
-    return amount
-
-
-def _claimed_id(instrument: Instrument) -> int | None:
-    """Read the market id that an instrument carries: ours in its attributes, others' as the exchange symbol."""
-    claimed = instrument.venue_attributes.get("market_id")
-    if isinstance(claimed, int):
-        return claimed
-    return int(instrument.exchange_symbol) if instrument.exchange_symbol.isdecimal() else None
+def _differ(held: Instrument, facts: Instrument) -> bool:
+    return any(getattr(held, name) != getattr(facts, name) for name in INSTRUMENT_SPEC_FIELDS)
 
 
 def _same(instrument: Instrument, market: Market) -> bool:

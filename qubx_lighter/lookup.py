@@ -2,10 +2,10 @@
 
 Qubx builds its lookup once, at import, before any plugin runs, from every ``*.json`` of a folder or from an instrument
 service, and then drops each universe symbol that it cannot find without a word. So instruments go into the lookup of
-the running process (``publish``), into the folder for the next one (``write_file``), and unknown symbols are noticed on
-the way past (``observe_unknown``). Private names used, all of Qubx 5: ``LookupsManager._i_lookup``,
-``FileInstrumentsLookupWithCCXT._lookup`` and ``._save_to_json``, ``InstrumentsLookupService._index`` and ``._fetch``,
-``_SnapshotIndex``.
+the running process (``publish``), into the folder for the next one (``write_file``), unknown symbols are noticed on the
+way past (``observe_unknown``), and a running context is told of new facts (``announce``), as the instrument service does.
+Private names used, all of Qubx 5: ``LookupsManager._i_lookup``, ``FileInstrumentsLookupWithCCXT._lookup`` and
+``._save_to_json``, ``InstrumentsLookupService._index``, ``._fetch``, ``._listeners`` and ``._notify``, ``_SnapshotIndex``.
 """
 
 from __future__ import annotations
@@ -14,16 +14,26 @@ import dataclasses
 import difflib
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from qubx.config import settings as qubx_settings
-from qubx.core.basics import Instrument, InstrumentsLookup, MarketType
+from qubx.core.basics import (
+    Instrument,
+    InstrumentChanges,
+    InstrumentChangesListener,
+    InstrumentsLookup,
+    MarketType,
+)
+from qubx.core.instrument_service import reconcile_instruments
 from qubx.core.lookups import FileInstrumentsLookupWithCCXT, InstrumentsLookupService, LookupsManager, _SnapshotIndex
 from qubx.utils.misc import get_local_qubx_folder
 
+from qubx_lighter.constants import EXCHANGE
 from qubx_lighter.errors import ConfigurationError
+from qubx_lighter.markets import claimed_id
 
 FILE_NAME: Final = "lighter.json"
 _MATCHES: Final = 5
@@ -35,11 +45,21 @@ Report = Callable[[str, list[str]], None]
 # --- the running process ---------------------------------------------------------------------------------------------
 
 
-def publish(instruments: Iterable[Instrument]) -> None:
+def publish(instruments: Iterable[Instrument], *, delisted: Iterable[Instrument] = ()) -> None:
     """Make instruments known to this process; those that others already hold are updated in place.
 
     Instruments of other exchanges stay as they are. With the file lookup ours stay for the life of the process, with
     the service lookup they are put back after each of its refreshes.
+
+    Entries of the file lookup that claim the market id of one of ``instruments``, and are another coin or claim it twice,
+    are dropped by Qubx's ``reconcile_instruments``, with an error line each: by them, fills were booked to the wrong
+    coin. It sees such entries only. The others are not worth an error: an entry whose market the venue no longer lists is
+    found to be so when it is traded, and may serve a backtest; the same market under another symbol is an alias.
+
+    Args:
+        instruments: all that trade now.
+        delisted: those that did before: entries that the lookup has of them get their ``delisted_at``, and stay, as
+            Qubx keeps what it has history of; ``find_instruments(as_of=...)`` leaves them out.
 
     Raises:
         ConfigurationError: Qubx uses a kind of lookup that this version does not know.
@@ -47,14 +67,39 @@ def publish(instruments: Iterable[Instrument]) -> None:
     lookup = _instrument_lookup()
     fresh = list(instruments)
     with _lock:
+        known = lookup.get_lookup()
+        gone = [instrument for instrument in delisted if _key(instrument) in known and instrument not in fresh]
         if isinstance(lookup, InstrumentsLookupService):
-            _publish_to_service(lookup, fresh)
+            _publish_to_service(lookup, fresh + gone)
         elif isinstance(lookup, FileInstrumentsLookupWithCCXT):
-            lookup._lookup = _merged(lookup._lookup, fresh)
+            lookup._lookup = _without_conflicts(_merged(lookup._lookup, fresh + gone), fresh)
+            _listen(lookup)
         else:
             raise ConfigurationError(
                 f"Qubx's instrument lookup {type(lookup).__name__} is not one that LIGHTER can add to"
             )
+
+
+def announce(facts: Iterable[Instrument]) -> bool:
+    """Have Qubx copy new facts onto the instruments that its context, positions and orders hold.
+
+    It does so on the strategy's thread, acts on a ``delisted_at`` at once, calls the strategy's ``on_instrument_update``
+    and then the data provider's ``on_instruments_changed``.
+
+    Args:
+        facts: instruments of the same names, none of them held by anybody.
+
+    Returns:
+        False where no context listens: none runs, or instruments were never published.
+    """
+    lookup = _instrument_lookup()
+    known = lookup.get_lookup()
+    changes = InstrumentChanges(updated=[_relisted(known.get(_key(fact)), fact) for fact in facts])
+    if isinstance(lookup, InstrumentsLookupService):
+        lookup._notify(changes)
+        return bool(lookup._listeners)
+    listeners = vars(lookup).get("add_changes_listener")
+    return isinstance(listeners, _Listeners) and listeners.tell(changes)
 
 
 def _merged(known: dict[str, Instrument], fresh: list[Instrument]) -> dict[str, Instrument]:
@@ -69,8 +114,72 @@ def _merged(known: dict[str, Instrument], fresh: list[Instrument]) -> dict[str, 
 def _updated(held: Instrument | None, fresh: Instrument) -> Instrument:
     if held is None or held is fresh:
         return fresh
-    held.update_from(dataclasses.replace(fresh, listing_id=held.listing_id))  # the service's own id of a listing
+    held.update_from(_relisted(held, fresh))
     return held
+
+
+def _relisted(held: Instrument | None, fresh: Instrument) -> Instrument:
+    """Copy ``fresh`` with the service's own id of a listing."""
+    return fresh if held is None else dataclasses.replace(fresh, listing_id=held.listing_id)
+
+
+def _without_conflicts(known: dict[str, Instrument], ours: list[Instrument]) -> dict[str, Instrument]:
+    """Return a dict without entries that claim an id of ours and are another coin, or claim it twice."""
+    by_id = {market_id: instrument for instrument in ours if (market_id := claimed_id(instrument)) is not None}
+    keys = {_key(instrument) for instrument in ours}
+    claims: dict[int, list[Instrument]] = defaultdict(list)
+    for key, instrument in known.items():
+        if instrument.exchange == EXCHANGE and key not in keys and (market_id := claimed_id(instrument)) in by_id:
+            claims[market_id].append(instrument)
+    disputed: dict[int, list[Instrument]] = {}
+    for market_id, entries in claims.items():
+        alike = [entry for entry in entries if _coin(entry) == _coin(by_id[market_id])]
+        if len(alike) != len(entries) or len(alike) > 1:
+            disputed[market_id] = entries if alike else [*entries, by_id[market_id]]  # someone must be right
+    if not disputed:
+        return known
+    found = reconcile_instruments(
+        EXCHANGE,
+        {market_id: _coin(by_id[market_id]) for market_id in disputed},
+        [entry for entries in disputed.values() for entry in entries],
+        claimed_id,
+        _coin,
+    )
+    dropped = {_key(instrument) for instrument, _ in found.dropped}
+    return {key: instrument for key, instrument in known.items() if key not in dropped}
+
+
+def _coin(instrument: Instrument) -> str:
+    return f"{instrument.market_type.value} {instrument.base.upper()}"
+
+
+def _listen(lookup: InstrumentsLookup) -> None:
+    """Give the file lookup, which never refreshes and so forgets who wants to know, ears."""
+    names: Any = vars(lookup)
+    if "add_changes_listener" not in names:
+        names["add_changes_listener"] = listeners = _Listeners()
+        names["remove_changes_listener"] = listeners.remove
+
+
+class _Listeners:
+    """What the file lookup's ``add_changes_listener`` adds to."""
+
+    def __init__(self) -> None:
+        self._listeners: list[InstrumentChangesListener] = []
+
+    def __call__(self, listener: InstrumentChangesListener) -> None:
+        self._listeners.append(listener)
+
+    def remove(self, listener: InstrumentChangesListener) -> None:
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def tell(self, changes: InstrumentChanges) -> bool:
+        """Call every listener; tells whether there is one."""
+        listeners = list(self._listeners)
+        for listener in listeners:
+            listener(changes)
+        return bool(listeners)
 
 
 def _publish_to_service(lookup: InstrumentsLookupService, fresh: list[Instrument]) -> None:

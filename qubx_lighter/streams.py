@@ -182,8 +182,9 @@ class Stream:
         return [view for view in self.handler.views if view not in before]
 
     def close(self) -> None:
-        """Publish nothing from here on."""
+        """Publish nothing from here on; the market's other bars learn that none come from here any more."""
         self._snapshots.closed = True
+        self.handler.views = ()
 
     def forget(self) -> None:
         """Drop what waits, and stop fetching."""
@@ -192,8 +193,11 @@ class Stream:
 
     def publish_current(self, views: Iterable[View]) -> None:
         """Publish views that joined the open channel, where there is something to show."""
-        if not self.closed:
-            self._delivery.publish(self.handler, self.handler.current(views))
+        if self.closed:
+            return
+        self._delivery.publish(self.handler, self.handler.current(views))
+        if self.handler.missing is not None:
+            self._recovery.begin(self._market_id, self.handler)
 
     def on_frame(self, kind: str, raw: bytes) -> None:
         """Take a frame of the venue.

@@ -16,11 +16,13 @@ from loguru import logger
 from qubx.core.basics import CtrlChannel, DataType, Instrument, LiveTimeProvider
 from qubx.core.exceptions import NotSupported
 
-from qubx_lighter import data
+from qubx_lighter import feeds
+from qubx_lighter.client import LighterClient
 from qubx_lighter.data import LighterDataProvider
+from qubx_lighter.history import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol.pace import BackoffSettings
-from qubx_lighter.websocket import LighterWebSocketManager
+from qubx_lighter.websocket_pool import LighterWebSocketPool
 from tests.market_venue import MarketVenue, book, ticker, trades
 from tests.markets import Listing, loaded_instruments, market_row
 
@@ -45,9 +47,10 @@ class Rig:
     """A provider, its parts, and what came out of it."""
 
     def __init__(
-        self, provider: LighterDataProvider, socket: LighterWebSocketManager, loader: LighterInstrumentLoader
+        self, provider: LighterDataProvider, socket: LighterWebSocketPool, loader: LighterInstrumentLoader
     ) -> None:
         self.provider = provider
+        self.history = provider._history._history
         self.socket = socket
         self.eth, self.btc, self.hype = (loader.instrument(market_id) for market_id in (0, 1, 24))
 
@@ -69,19 +72,23 @@ class Rig:
 async def rig(venue: MarketVenue) -> AsyncIterator[Rig]:
     loader = await loaded_instruments()
     quick = BackoffSettings(initial_s=0.01, cap_s=0.02)
-    socket = LighterWebSocketManager(venue.url, loop=asyncio.get_running_loop(), backoff=quick)
+    socket = LighterWebSocketPool(venue.url, loop=asyncio.get_running_loop(), backoff=quick)
+    client = LighterClient(venue.url.replace("ws://", "http://").removesuffix("/stream"))
     provider = LighterDataProvider(
         exchange="LIGHTER",
         channel=CtrlChannel("test"),
         time_provider=LiveTimeProvider(),
         instruments=loader,
         market_ws=socket,
+        history=LighterHistory(client),
+        loop=asyncio.get_running_loop(),
         on_start=socket.start,
     )
     provider.start()
     await socket.wait_connected(5)
     yield Rig(provider, socket, loader)
     await socket.close()
+    await client.close()
 
 
 # --- books -------------------------------------------------------------------------------------------------------------
@@ -101,7 +108,7 @@ async def test_views_of_one_market_share_one_channel(rig: Rig, venue: MarketVenu
     rig.provider.subscribe("orderbook(0.5, 20)", {rig.eth})
     rig.provider.subscribe("orderbook", {rig.eth})
     assert [1, 20, 200] == [len(item.bids) for item in await rig.take(3)]
-    await venue.send("order_book:0", book({"99.98": "1.0"}, {}, 9, 7))
+    await venue.send("order_book:0", book({"99.99": "3.0"}, {}, 9, 7))
     assert [0.01, 0.5, 0.01] == [item.tick_size for item in await rig.take(3)]
     assert 1 == venue.count("subscribe", "order_book:0")
 
@@ -160,10 +167,20 @@ async def test_every_captured_book_frame_is_one_book_equal_to_a_plain_one(
     found = await rig.take(2)
     for line in rest:
         await venue.send("order_book:0", line)
-    found += await rig.take(2 * len(rest))
+    last = json.loads(rest[-1])["timestamp"] * 1_000_000
+    async with asyncio.timeout(10):
+        while rig.provider.stats()["frames"] < len(rest) + 2:  # the welcome and the snapshot are frames too
+            await asyncio.sleep(0.01)
+    found += await rig.take(rig.waiting)
+    shown = {len(item.bids): {} for item in found}
+    for item in found:
+        shown[len(item.bids)][item.time] = item
+    assert last >= max(shown[20])
     plain: dict[str, dict[int, float]] = {"bids": {}, "asks": {}}
-    for number, line in enumerate([first, *rest]):
-        grid, top = found[2 * number : 2 * number + 2]
+    grid, top = found[:2]
+    for line in [first, *rest]:
+        time = json.loads(line)["timestamp"] * 1_000_000
+        grid, top = shown[20].get(time, grid), shown[1].get(time, top)  # what does not change is not shown again
         for side, levels in plain.items():
             for level in json.loads(line)["order_book"][side]:
                 ticks = int(level["price"].replace(".", ""))
@@ -175,7 +192,6 @@ async def test_every_captured_book_frame_is_one_book_equal_to_a_plain_one(
         assert [plain["bids"].get(bid - i, 0.0) for i in range(20)] == grid.bids.tolist()
         assert [plain["asks"].get(ask + i, 0.0) for i in range(20)] == grid.asks.tolist()
         assert (plain["bids"][bid], plain["asks"][ask]) == (top.bids[0], top.asks[0])
-    assert 0 == rig.waiting
     assert 0 == rig.provider.stats()["book_gaps"]
 
 
@@ -217,7 +233,7 @@ async def test_trades_missed_by_a_repair_of_qubxs_watchdog_are_published_once(ri
 async def test_trades_of_a_long_absence_are_history(
     rig: Rig, venue: MarketVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_RESUME_NS", -1)
+    monkeypatch.setattr(feeds, "_RESUME_NS", -1)
     rig.provider.subscribe("trade", {rig.eth})
     await venue.until(lambda venue: venue.count("subscribe", "trade:0"))
     await venue.send("trade:0", trades(1))
@@ -257,16 +273,23 @@ async def test_quotes_come_from_the_venues_ticker(rig: Rig, venue: MarketVenue) 
     assert quote is rig.provider.get_quote(rig.eth)
 
 
-async def test_the_last_quote_is_the_newest_of_ticker_and_book(rig: Rig, venue: MarketVenue) -> None:
+async def test_quotes_come_from_the_book_where_that_is_subscribed(rig: Rig, venue: MarketVenue) -> None:
     venue.snapshots["ticker:0"] = ticker("99.00", "101.00", NOW_MS)
     venue.snapshots["order_book:0"] = book({"99.50": "1.0"}, {"100.50": "2.0"}, 7)  # sent 7 ms later
     rig.provider.subscribe("quote", {rig.eth})
+    assert 99.0 == (await rig.next())[2].bid
     rig.provider.subscribe("orderbook(0, 1)", {rig.eth})
-    await rig.take(2)
+    await venue.until(lambda venue: venue.count("unsubscribe", "ticker:0"))
+    assert {"orderbook", "quote"} == {str((await rig.next())[1]) for _ in range(2)}
     assert 99.5 == best(rig, rig.eth)
-    await venue.send("ticker:0", ticker("99.70", "101.00", NOW_MS + 8))
-    await rig.take(1)
-    assert 99.7 == best(rig, rig.eth)
+    await venue.send("order_book:0", book({"99.40": "1.0"}, {}, 8, 7))  # nothing of either changes
+    await venue.send("order_book:0", book({"99.70": "1.0"}, {}, 9, 8))
+    assert {99.7} == {getattr(item, "bid", None) or item.top_bid for item in await rig.take(2)}
+    venue.snapshots["ticker:0"] = ticker("99.70", "100.50", NOW_MS + 9)
+    rig.provider.unsubscribe("orderbook(0, 1)", {rig.eth})
+    await venue.until(lambda venue: 2 == venue.count("subscribe", "ticker:0"))
+    await venue.send("ticker:0", ticker("99.80", "100.50", NOW_MS + 10))
+    assert [99.7, 99.8] == [item.bid for item in await rig.take(2)]  # the ticker's own sizes are another quote
 
 
 async def test_there_is_no_quote_of_what_nobody_watches(rig: Rig, venue: MarketVenue) -> None:
@@ -282,7 +305,7 @@ async def test_there_is_no_quote_of_what_nobody_watches(rig: Rig, venue: MarketV
 async def test_where_trades_alone_are_wanted_the_ticker_is_read_but_not_published(
     rig: Rig, venue: MarketVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(feeds, "_SETTLE_S", 0.0)
     venue.snapshots["ticker:0"] = ticker("99.00", "101.00", NOW_MS)
     rig.provider.subscribe("trade", {rig.eth})
     await venue.until(lambda venue: venue.count("subscribe", "ticker:0"))
@@ -298,7 +321,7 @@ async def test_where_trades_alone_are_wanted_the_ticker_is_read_but_not_publishe
 async def test_no_extra_ticker_where_a_book_is_subscribed_right_after(
     rig: Rig, venue: MarketVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(feeds, "_SETTLE_S", 0.0)
     venue.snapshots["order_book:0"] = book({"99.50": "1.0"}, {"100.50": "2.0"}, 7)
     rig.provider.subscribe("trade", {rig.eth})
     rig.provider.subscribe("orderbook(0, 1)", {rig.eth})
@@ -370,7 +393,7 @@ async def test_the_registry_answers_by_type_and_by_spelling(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "subscription",
     [
-        "ohlc(1m)", "funding_rate", "liquidation", "open_interest", "nonsense", "nonsense(1)", "quote(1s)", "ohlc(x)",
+        "ohlc", "nonsense", "nonsense(1)", "quote(1s)", "ohlc(x)",
         "orderbook(100ms)", "orderbook(0, 0)", "orderbook(-1, 5)", "orderbook(100, 5)", "orderbook(0, 100000)", "orderbook(nan, 1)",
     ],
 )  # fmt: skip
@@ -381,8 +404,8 @@ async def test_what_is_not_there_is_refused_and_changes_nothing(rig: Rig, subscr
 
 
 async def test_a_refusal_names_what_there_is(rig: Rig) -> None:
-    with pytest.raises(NotSupported, match=r"orderbook, orderbook\(tick_size_pct, depth\), quote, trade$"):
-        rig.provider.subscribe("funding_rate", {rig.eth})
+    with pytest.raises(NotSupported, match=r"orderbook\(tick_size_pct, depth\).* quote, trade, .*funding_rate"):
+        rig.provider.subscribe("quote(1s)", {rig.eth})
 
 
 async def test_an_instrument_that_the_venue_does_not_list_is_reported_and_left_out(rig: Rig) -> None:
@@ -478,17 +501,18 @@ async def test_before_the_markets_are_known_and_for_markets_at_rest_the_venues_w
             time_provider=LiveTimeProvider(),
             instruments=loader,
             market_ws=rig.socket,
+            history=rig.history,
+            loop=asyncio.get_running_loop(),
         )
         answers.append(provider.is_instrument_listed(rig.eth))
     assert [True, False] == answers
 
 
 async def test_history_is_refused_in_words(rig: Rig) -> None:
-    with pytest.raises(NotSupported, match=r"no warm-up of ohlc\(1h\), trade"):
-        rig.provider.warmup({("trade", rig.eth): "1h", ("ohlc(1h)", rig.eth): "30d"})
-    with pytest.raises(NotSupported, match=r"no bars of ETH-USDC \(5 x 1h\)"):
-        rig.provider.get_ohlc(rig.eth, "1h", 5)
+    with pytest.raises(NotSupported, match=r"no history of 7s bars"):
+        await asyncio.to_thread(rig.provider.get_ohlc, rig.eth, "7s", 5)
     rig.provider.warmup({})
+    rig.provider.warmup({("quote", rig.eth): "1h"})
 
 
 async def test_the_provider_tells_who_and_how_it_is(rig: Rig, venue: MarketVenue) -> None:
@@ -512,6 +536,8 @@ async def test_closing_twice_closes_once(rig: Rig) -> None:
         time_provider=LiveTimeProvider(),
         instruments=await loaded_instruments(),
         market_ws=rig.socket,
+        history=rig.history,
+        loop=asyncio.get_running_loop(),
         on_close=on_close,
     )
     provider.start()

@@ -31,6 +31,7 @@ def instrument(
     symbol: str, exchange: str = "LIGHTER", market_type: MarketType = MarketType.SWAP, **options: Any
 ) -> Instrument:
     base, _, quote = symbol.partition("-")
+    base = options.pop("base", base)
     values: dict[str, Any] = {"tick_size": 0.1, "lot_size": 0.001, "min_size": 0.001, "exchange_symbol": symbol}
     return Instrument(symbol, market_type, exchange, base, quote or "USDC", quote or "USDC", **values | options)
 
@@ -214,6 +215,188 @@ def test_a_kind_of_lookup_that_is_not_known_is_refused_in_one_line(monkeypatch: 
     install(monkeypatch, InstrumentsLookup())
     with pytest.raises(ConfigurationError, match="InstrumentsLookup"):
         publish([BTC])
+
+
+# --- a listing with perpetuals and spot markets -----------------------------------------------------------------------
+
+ETH_SPOT = instrument("ETH-USDC", market_type=MarketType.SPOT, venue_attributes={"market_id": 2048})
+LIT_SPOT = instrument("LIT-USDC", market_type=MarketType.SPOT, venue_attributes={"market_id": 2049})
+
+
+def test_perpetuals_and_spot_markets_of_one_name_stay_apart(lookup: InstrumentsLookup) -> None:
+    from qubx.core.lookups import LookupsManager
+
+    from qubx_lighter.lookup import publish
+
+    for _ in range(2):  # a refresh changes nothing about it
+        publish([BTC, ETH, ETH_SPOT, LIT_SPOT])
+    manager = LookupsManager()
+    assert ETH is manager.find_symbol("LIGHTER", "ETH-USDC")
+    assert ETH is manager.find_symbol("LIGHTER", "ETH-USDC", MarketType.SWAP)
+    assert ETH_SPOT is manager.find_symbol("LIGHTER", "ETH-USDC", MarketType.SPOT)
+    assert LIT_SPOT is manager.find_symbol("LIGHTER", "LIT-USDC")
+    assert [BTC, ETH] == manager.find_instruments("LIGHTER", market_type=MarketType.SWAP)
+    assert [ETH_SPOT, LIT_SPOT] == manager.find_instruments("LIGHTER", market_type=MarketType.SPOT)
+    assert 5 == len(manager.get_lookup())
+
+
+def test_the_file_holds_both_and_reads_back_apart(folder: Path) -> None:
+    from qubx.core.lookups import FileInstrumentsLookupWithCCXT
+
+    from qubx_lighter.lookup import write_file
+
+    write_file([ETH, ETH_SPOT], folder)
+    read = FileInstrumentsLookupWithCCXT(str(folder))
+    for written in (ETH, ETH_SPOT):
+        assert vars(written) == vars(read.find_symbol("LIGHTER", "ETH-USDC", written.market_type))
+
+
+# --- what the lookup holds of the venue already ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def error_lines() -> Iterator[list[str]]:
+    from qubx import logger
+
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="WARNING", format="{message}")
+    yield lines
+    logger.remove(sink)
+
+
+def entry(symbol: str, market_id: int, **options: Any) -> Instrument:
+    return instrument(symbol, venue_attributes={"market_id": market_id}, **options)
+
+
+def holding(monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: Instrument) -> InstrumentsLookup:
+    """Install a file lookup whose folder held ``entries`` when Qubx started."""
+    from qubx.core.lookups import FileInstrumentsLookupWithCCXT
+
+    from qubx_lighter.lookup import write_file
+
+    write_file(entries, folder)
+    lookup = FileInstrumentsLookupWithCCXT(str(folder))
+    install(monkeypatch, lookup)
+    return lookup
+
+
+def ours(lookup: InstrumentsLookup) -> list[str]:
+    return sorted(str(held) for held in lookup.get_lookup().values() if held.exchange == "LIGHTER")
+
+
+def test_an_entry_whose_id_went_to_another_coin_is_dropped_with_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error_lines: list[str]
+) -> None:
+    from qubx_lighter.lookup import publish
+
+    lookup = holding(monkeypatch, folder, entry("GRAM-USDC", 12), entry("BTC-USDC", 1))
+    for _ in range(2):
+        publish([BTC, entry("TON-USDC", 12)])
+    assert ["LIGHTER:SWAP:BTC-USDC", "LIGHTER:SWAP:TON-USDC"] == ours(lookup)
+    (line,) = error_lines
+    assert "GRAM-USDC dropped from trading: 12 is 'SWAP TON' at the venue, not 'SWAP GRAM'" in line
+    assert BINANCE == lookup.find_symbol("BINANCE.UM", "BTCUSDT")
+
+
+def test_an_entry_of_the_wrong_type_is_dropped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error_lines: list[str]
+) -> None:
+    from qubx_lighter.lookup import publish
+
+    lookup = holding(monkeypatch, folder, entry("ETHUSDC", 2048, base="ETH"))
+    publish([ETH, ETH_SPOT])
+    assert ["LIGHTER:SPOT:ETH-USDC", "LIGHTER:SWAP:ETH-USDC"] == ours(lookup)
+    assert "'SPOT ETH' at the venue, not 'SWAP ETH'" in error_lines[0]
+
+
+def test_entries_that_claim_one_id_twice_are_dropped_and_ours_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error_lines: list[str]
+) -> None:
+    from qubx_lighter.lookup import publish
+
+    twice = [entry("BTCUSDC", 1, base="BTC"), entry("BTC_USDC", 1, base="BTC")]
+    lookup = holding(monkeypatch, folder, *twice)
+    publish([BTC])
+    assert (["LIGHTER:SWAP:BTC-USDC"], 2) == (
+        ours(lookup),
+        sum("2 lookup entries claim 1" in line for line in error_lines),
+    )
+
+
+def test_stale_entries_and_other_spellings_stay_without_a_word(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error_lines: list[str]
+) -> None:
+    from qubx_lighter.lookup import publish
+
+    others = [entry("BTCUSDC", 1, base="BTC"), entry("OLD-USDC", 77), instrument("NAMELESS-USDC")]
+    lookup = holding(monkeypatch, folder, *others)
+    publish([BTC, ETH])
+    assert sorted(map(str, [*others, BTC, ETH])) == ours(lookup)
+    assert [] == error_lines
+
+
+def test_an_entry_with_nonsense_in_it_stops_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qubx_lighter.lookup import publish
+
+    lookup = holding(
+        monkeypatch,
+        folder,
+        instrument("A-USDC", exchange_symbol=7),
+        instrument("B-USDC", venue_attributes={"market_id": []}),
+    )
+    publish([BTC, entry("C-USDC", 7)])
+    assert ["LIGHTER:SWAP:B-USDC", "LIGHTER:SWAP:BTC-USDC", "LIGHTER:SWAP:C-USDC"] == ours(lookup)
+
+
+def test_the_delisted_keep_their_entry_with_its_date_and_make_room_for_those_that_trade(
+    lookup: InstrumentsLookup,
+) -> None:
+    import pandas as pd
+
+    from qubx_lighter.lookup import publish
+
+    held = entry("SOL-USDC", 2)
+    publish([BTC, held])
+    gone = entry("SOL-USDC", 2, delisted_at=pd.Timestamp("2026-01-01"))
+    publish([BTC, ETH], delisted=[gone, entry("NEVER-USDC", 3)])
+    assert held is lookup.find_symbol("LIGHTER", "SOL-USDC")
+    assert pd.Timestamp("2026-01-01") == held.delisted_at
+    assert ["LIGHTER:SWAP:BTC-USDC", "LIGHTER:SWAP:ETH-USDC", "LIGHTER:SWAP:SOL-USDC"] == ours(lookup)
+    assert [BTC, ETH] == lookup.find_instruments("LIGHTER", as_of="2026-02-01")
+    publish([BTC, ETH, entry("SOL-USDC", 2)], delisted=[])
+    assert held.delisted_at is None
+
+
+# --- telling a running context -----------------------------------------------------------------------------------------
+
+
+def test_nobody_listens_before_a_context_runs(lookup: InstrumentsLookup) -> None:
+    from qubx_lighter.lookup import announce, publish
+
+    assert not announce([BTC])
+    publish([BTC])
+    assert not announce([BTC])
+
+
+def test_a_context_that_listens_is_told_until_it_stops(lookup: InstrumentsLookup) -> None:
+    from qubx.core.basics import InstrumentChanges
+    from qubx.core.lookups import LookupsManager
+
+    from qubx_lighter.lookup import announce, publish
+
+    held = entry("BTC-USDC", 1, listing_id="their-id")
+    publish([held])
+    told: list[InstrumentChanges] = []
+    manager = LookupsManager()
+    manager.add_changes_listener(told.append)
+    publish([held])
+    fresh = entry("BTC-USDC", 1, tick_size=0.5)
+    assert announce([fresh])
+    ((updated,),) = [changes.updated for changes in told]
+    assert {"tick_size": (0.1, 0.5)} == held.update_from(updated)
+    manager.remove_changes_listener(told.append)
+    manager.remove_changes_listener(told.append)
+    assert (False, 1) == (announce([fresh]), len(told))
 
 
 # --- unknown symbols --------------------------------------------------------------------------------------------------

@@ -57,7 +57,9 @@ _ORDER_TYPES: Final[dict[str, QubxOrderType]] = {
     "take-profit": QubxOrderType.STOP_MARKET,
     "stop-loss-limit": QubxOrderType.STOP_LIMIT,
     "take-profit-limit": QubxOrderType.STOP_LIMIT,
+    "twap-sub": QubxOrderType.MARKET,
 }
+_STOPS: Final = frozenset({QubxOrderType.STOP_MARKET, QubxOrderType.STOP_LIMIT})
 
 _TIMES_IN_FORCE: Final[dict[str, str]] = {"immediate-or-cancel": "ioc", "post-only": "gtx"}
 
@@ -80,6 +82,12 @@ def to_ns(time: dt_64) -> int:
 def row_time_ns(row: wire.OrderRow) -> int:
     """Tell when an order last changed, by the most exact clock that its row carries."""
     return units.time_ns(row.transaction_time or row.updated_at or row.timestamp or row.created_at)
+
+
+def order_price(row: wire.OrderRow) -> float:
+    """Give what Qubx calls an order's price: of a stop order its trigger, also once that has been met."""
+    stop = _ORDER_TYPES.get(row.type) in _STOPS
+    return row.trigger_price if stop and row.trigger_price else row.price
 
 
 def trade_time_ns(row: wire.TradeRow) -> int:
@@ -159,19 +167,25 @@ class AccountConverter:
     # --- orders ------------------------------------------------------------------------------------------------------
 
     def order(self, row: wire.OrderRow) -> Order:
-        """Convert a working order for a snapshot: ``quantity`` is the total, filled part included."""
+        """Convert a working order for a snapshot: ``quantity`` is the total, filled part included.
+
+        Of a stop order ``price`` is the trigger, and the options are those that would have asked for it.
+        """
         instrument, client_id, venue_id = self.ids_of(row)
         filled = row.filled_base_amount
+        order_type = _ORDER_TYPES.get(row.type, QubxOrderType.LIMIT)
+        # A stop-market order waits, though it is immediate-or-cancel once it is triggered.
+        waits = order_type is QubxOrderType.STOP_MARKET
         return Order(
             client_order_id=client_id,
             venue_order_id=venue_id,
-            type=_ORDER_TYPES.get(row.type, QubxOrderType.LIMIT),
+            type=order_type,
             instrument=instrument,
             quantity=row.initial_base_amount,
             side=OrderSide.SELL if row.is_ask else OrderSide.BUY,
-            time_in_force=_TIMES_IN_FORCE.get(row.time_in_force, "gtc"),
+            time_in_force="gtc" if waits else _TIMES_IN_FORCE.get(row.time_in_force, "gtc"),
             status=OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.ACCEPTED,
-            price=row.price or None,
+            price=order_price(row) or None,
             filled_quantity=filled,
             avg_fill_price=row.filled_quote_amount / filled if filled else None,
             submitted_at=to_dt64(units.time_ns(row.created_at)),
@@ -179,6 +193,7 @@ class AccountConverter:
             reduce_only=row.reduce_only,
             post_only=row.time_in_force == "post-only",
             origin=OrderOrigin.EXTERNAL if client_id.startswith(_EXTERNAL) else classify_origin(client_id),
+            options=_options(row, order_type),
         )
 
     def accepted(self, row: wire.OrderRow) -> OrderAcceptedEvent:
@@ -326,6 +341,18 @@ class AccountConverter:
             total=collateral,
             last_update_time=time,
         )
+
+
+def _options(row: wire.OrderRow, order_type: QubxOrderType) -> dict[str, object]:
+    if order_type not in _STOPS:
+        return {}
+    options: dict[str, object] = {
+        "stop_type": "limit" if order_type is QubxOrderType.STOP_LIMIT else "market",
+        "trigger_type": "take_profit" if row.type.startswith("take-profit") else "stop_loss",
+    }
+    if order_type is QubxOrderType.STOP_LIMIT:
+        options["limit_price"] = row.price
+    return options
 
 
 def leverage_of(initial_margin_fraction: float) -> float:

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from qubx.core.basics import Instrument
+from qubx.core.basics import DataType, Instrument
 from qubx.core.series import Quote
 
 from qubx_lighter.protocol.units import Scale
@@ -27,6 +27,13 @@ class View:
     conflates: bool
 
 
+QUOTES: Final = View(DataType.QUOTE.value, conflates=True)
+TRADES: Final = View(DataType.TRADE.value, conflates=False)
+LIQUIDATIONS: Final = View(DataType.LIQUIDATION.value, conflates=False)
+FUNDING_RATES: Final = View(DataType.FUNDING_RATE.value, conflates=True)
+FUNDING_PAYMENTS: Final = View(DataType.FUNDING_PAYMENT.value, conflates=False)
+OPEN_INTEREST: Final = View(DataType.OPEN_INTEREST.value, conflates=True)
+
 Output = tuple[View, Any]
 """One object for Qubx, and the view that it is of."""
 
@@ -39,11 +46,14 @@ class Missing:
         kind: which history.
         after: the newest trade id that is known; the open of the first candle wanted, ms; the last settlement known, ms.
         resolution: of candles.
+        until: the first that is known again, in the unit of ``after``; rows from there on are not needed. A hole that
+            grows while it is fetched is another question.
     """
 
     kind: Literal["trades", "candles", "fundings"]
     after: int
     resolution: str = ""
+    until: int = 0
 
 
 class MarketHandler(ABC):
@@ -57,7 +67,8 @@ class MarketHandler(ABC):
         counters: counts what happened; shared by the handlers of a provider.
 
     Attributes:
-        views: what is to be made of the frames; with none they are read, but nothing comes out.
+        views: what is to be made of the frames; with none they are read, but nothing comes out. A handler whose channel
+            is closed has none.
         quote: the best prices as this channel knows them; None when it does not.
         awaiting: nothing can come out before a new snapshot, which must be asked for.
         missing: what to fetch and to hand to ``recover``; until then outputs that depend on it are kept back.

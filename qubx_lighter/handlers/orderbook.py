@@ -3,6 +3,10 @@
 Qubx's ``OrderBook`` is a uniform grid: ``bids[i]`` is the size at ``top_bid - i * tick_size``. A view's grid is a share
 of the mid price, as in Qubx's own connectors; 0 asks for the market's own ticks. Bins lie on multiples of their size,
 bids below and asks above, so that no size is ever shown at a better price than it has.
+
+A view is published when a delta touched what it shows. One that nothing touches is published all the same once in
+``REPEAT_NS`` of the venue's time, because Qubx takes a stream without arrivals for a dead one. Quotes are served from the
+book where it is subscribed anyway, by the same rule.
 """
 
 from __future__ import annotations
@@ -16,12 +20,11 @@ from qubx.core.basics import DataType, Instrument
 from qubx.core.series import OrderBook, Quote
 
 from qubx_lighter.handlers.base import MarketHandler, Output, View
+from qubx_lighter.handlers.quote import REPEAT_NS, is_news
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.book import OrderBook as Book
 from qubx_lighter.protocol.book import Outcome
 from qubx_lighter.protocol.units import Scale, time_ns
-
-_NOISE: Final = 1e-9  # of a tick: a share of the mid that is a whole number of ticks stays one
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,45 @@ DEFAULT_VIEW: Final = BookView(0.01, 200)
 """What a bare ``orderbook`` means, as in Qubx's ``DataType``."""
 
 
+@dataclass(slots=True)
+class _Shown:
+    """A view of the book, and the time from which it is published even if nothing touches it."""
+
+    view: BookView
+    due_ns: int = 0
+
+
 class OrderBookHandler(MarketHandler):
-    """Keep a market's book and make its views; ``views`` are ``BookView``."""
+    """Keep a market's book and make its views: ``BookView``, and that of quotes.
+
+    Attributes:
+        last_quote: the last quote published, by this handler or the one that served quotes before it: what it says is
+            not said again.
+    """
 
     def __init__(self, instrument: Instrument, scale: Scale, counters: Counter[str]) -> None:
+        self._best: tuple[float, float, float, float] | None = None
         super().__init__(instrument, scale, counters)
+        self.last_quote: Quote | None = None
         self._book = Book(scale)
+        self._prepared: tuple[View, ...] = ()  # the views that these were made for:
+        self._shown: list[_Shown] = []
+        self._quotes: View | None = None
+        self._said: tuple[float, float, float, float] | None = None  # the best prices last compared with ``last_quote``
+
+    @property
+    def quote(self) -> Quote | None:
+        """Give the best prices; None while the book is not right or has an empty side. From any thread."""
+        now_ns = self._time_ns  # first: the prices are then at least as new
+        best = self._best
+        if best is None:
+            return None
+        bid, bid_size, ask, ask_size = best
+        return Quote(now_ns, bid, ask, bid_size, ask_size)
+
+    @quote.setter
+    def quote(self, _: Quote | None) -> None:  # the base forgets it so
+        self._best = None
 
     def snapshot(self, raw: bytes) -> list[Output]:
         """Begin the book anew; see the base.
@@ -52,17 +88,31 @@ class OrderBookHandler(MarketHandler):
         """
         frame = wire.decode(wire.BookFrame, raw)
         outcome = self._book.snapshot(frame.order_book)
-        return self._outputs(outcome, self._stamp(_changed_ns(frame), time_ns(frame.timestamp)))
+        if outcome is not Outcome.APPLIED:
+            return self._refuse(outcome)
+        self.awaiting = False
+        self._best = self._book.best()
+        changed_us = frame.last_updated_at or frame.order_book.last_updated_at
+        self._stamp(time_ns(changed_us), time_ns(frame.timestamp))
+        return self._publish(every=True)
 
     def update(self, raw: bytes) -> list[Output]:
         """Apply a delta; see the base."""
         frame = wire.decode(wire.BookFrame, raw)
-        if not self._book.ready:
+        book = self._book
+        if not book.ready:
             self.counters["updates_before_snapshot"] += 1
             self.awaiting = True
             return []
-        outcome = self._book.apply(frame.order_book)
-        return self._outputs(outcome, self._stamp(_changed_ns(frame) or time_ns(frame.timestamp)))
+        outcome = book.apply(frame.order_book)
+        if outcome is not Outcome.APPLIED:
+            return self._refuse(outcome)
+        if book.touched(1, 1):
+            self._best = book.best()
+        now_ns = time_ns(frame.last_updated_at or frame.order_book.last_updated_at or frame.timestamp)
+        if now_ns > self._time_ns:  # noqa: PLR1730 - max() takes four times as long
+            self._time_ns = now_ns
+        return self._publish(every=False)
 
     def reset(self) -> None:
         """Empty the book."""
@@ -72,44 +122,73 @@ class OrderBookHandler(MarketHandler):
 
     def current(self, views: Iterable[View]) -> list[Output]:
         """Show the book as it is; see the base."""
-        bid, ask = self._book.best_bid_ticks, self._book.best_ask_ticks
-        if not self._book.ready or bid is None or ask is None:
+        quote = self.quote
+        if quote is None:
             return []
         outputs: list[Output] = []
         for view in views:
-            if not isinstance(view, BookView):
-                raise TypeError(f"not a view of a book: {view}")
-            bins = self._book.view(_ticks_per_bin(view.tick_size_pct, bid, ask), view.depth)
-            if bins is not None:
-                book = OrderBook(self._time_ns, bins.top_bid, bins.top_ask, bins.bin_size, bins.bids, bins.asks)
-                outputs.append((view, book))
+            if isinstance(view, BookView):
+                self._show(view, self._book.ticks_per_bin(view.tick_size_pct), outputs)
+            else:
+                self.last_quote = quote
+                outputs.append((_of_quotes(view), quote))
         return outputs
 
-    def _outputs(self, outcome: Outcome, now_ns: int) -> list[Output]:
-        match outcome:
-            case Outcome.APPLIED:
-                self.awaiting = False
-                best = self._book.best()
-                if best is None:
-                    self.quote = None
-                    self.counters["one_sided_books"] += 1
-                    return []
-                bid, bid_size, ask, ask_size = best
-                self.quote = Quote(now_ns, bid, ask, bid_size, ask_size)
-                return self.current(self.views)
-            case Outcome.STALE:
-                self.counters["stale_books"] += 1
-            case Outcome.GAP | Outcome.CROSSED:
-                self.counters["book_gaps" if outcome is Outcome.GAP else "crossed_books"] += 1
-                self.quote = None
-                self.awaiting = True
+    def _publish(self, *, every: bool) -> list[Output]:
+        """Show what changed, or everything, and what was not shown for long."""
+        if self._best is None:
+            self.counters["one_sided_books"] += 1
+            return []
+        if self._prepared is not self.views:
+            self._prepare()
+        outputs: list[Output] = []
+        now_ns, book = self._time_ns, self._book
+        for shown in self._shown:
+            view = shown.view
+            ticks = book.ticks_per_bin(view.tick_size_pct) if view.tick_size_pct else 1
+            if every or now_ns >= shown.due_ns or book.touched(ticks, view.depth):
+                shown.due_ns = now_ns + REPEAT_NS
+                self._show(view, ticks, outputs)
+        if self._quotes is not None:
+            self._show_quote(self._quotes, outputs)
+        return outputs
+
+    def _prepare(self) -> None:
+        """Take over the views that are wanted now."""
+        views = self.views
+        due = {shown.view: shown.due_ns for shown in self._shown}
+        self._shown = [_Shown(view, due.get(view, 0)) for view in views if isinstance(view, BookView)]
+        self._quotes = next((_of_quotes(view) for view in views if not isinstance(view, BookView)), None)
+        self._prepared = views
+
+    def _show_quote(self, view: View, outputs: list[Output]) -> None:
+        last = self.last_quote
+        if last is not None and self._said is self._best and self._time_ns - last.time < REPEAT_NS:
+            return
+        self._said = self._best
+        quote = self.quote
+        if quote is not None and is_news(quote, last):
+            self.last_quote = quote
+            outputs.append((view, quote))
+
+    def _show(self, view: BookView, ticks_per_bin: int, outputs: list[Output]) -> None:
+        bins = self._book.view(ticks_per_bin, view.depth)
+        if bins is not None:
+            book = OrderBook(self._time_ns, bins.top_bid, bins.top_ask, bins.bin_size, bins.bids, bins.asks)
+            outputs.append((view, book))
+
+    def _refuse(self, outcome: Outcome) -> list[Output]:
+        """Count what did not apply; nothing is shown of a book that lost something."""
+        if outcome is Outcome.STALE:
+            self.counters["stale_books"] += 1
+        else:
+            self.counters["book_gaps" if outcome is Outcome.GAP else "crossed_books"] += 1
+            self.quote = None
+            self.awaiting = True
         return []
 
 
-def _ticks_per_bin(tick_size_pct: float, bid_ticks: int, ask_ticks: int) -> int:
-    return max(1, int((bid_ticks + ask_ticks) * tick_size_pct / 200 + _NOISE))
-
-
-def _changed_ns(frame: wire.BookFrame) -> int:
-    """Read when the matching engine changed the book; 0 in frames of 2025 and for a book never touched."""
-    return time_ns(frame.last_updated_at or frame.order_book.last_updated_at)
+def _of_quotes(view: View) -> View:
+    if view.data_type != DataType.QUOTE:
+        raise TypeError(f"not a view of a book: {view}")
+    return view

@@ -5,17 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from qubx.core.basics import DataType
+from qubx.core.basics import DataType, Instrument
 from qubx.core.exceptions import NotSupported
+from qubx.utils.time import to_timedelta
 
-from qubx_lighter.handlers.base import View
+from qubx_lighter.handlers.bars import OhlcView
+from qubx_lighter.handlers.base import (
+    FUNDING_PAYMENTS,
+    FUNDING_RATES,
+    LIQUIDATIONS,
+    OPEN_INTEREST,
+    QUOTES,
+    TRADES,
+    View,
+)
+from qubx_lighter.handlers.liquidations import LiquidationSumsView
 from qubx_lighter.handlers.orderbook import DEFAULT_VIEW, BookView
+from qubx_lighter.protocol.timeframes import resolution_for
 
-SUPPORTED: Final = "orderbook, orderbook(tick_size_pct, depth), quote, trade"
-QUOTES: Final = View(DataType.QUOTE.value, conflates=True)
-TRADES: Final = View(DataType.TRADE.value, conflates=False)
+SUPPORTED: Final = (
+    "orderbook, orderbook(tick_size_pct, depth), quote, trade, ohlc(timeframe), funding_rate, funding_payment, "
+    "open_interest, liquidation, aggregated_liquidations(timeframe)"
+)
+
+STATS_KIND: Final = "market_stats"
+"""The channel that one subscription opens for all markets."""
 
 _MAX_DEPTH: Final = 10_000
+_NS_A_MS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +50,15 @@ class Wish:
     resolution: str = ""
 
     def channel(self, market_id: int) -> str:
-        """Name the channel of a market as the venue does: ``order_book/0``, ``candle/0/1m``."""
+        """Name the channel of a market as the venue does: ``order_book/0``, ``candle/0/1m``, ``market_stats/all``."""
+        if self.kind == STATS_KIND:
+            return f"{self.kind}/all"
         return f"{self.kind}/{market_id}/{self.resolution}" if self.resolution else f"{self.kind}/{market_id}"
+
+    def applies_to(self, instrument: Instrument) -> bool:
+        """Tell whether a market has such data: spot has no funding, open interest and liquidations."""
+        derivative = self.kind == STATS_KIND or self.view == LIQUIDATIONS or isinstance(self.view, LiquidationSumsView)
+        return not (derivative and instrument.is_spot())
 
 
 def parse(subscription: str) -> Wish:
@@ -45,19 +69,49 @@ def parse(subscription: str) -> Wish:
     """
     try:
         base, parameters = DataType.from_str(subscription)
-    except ValueError:
-        base, parameters = DataType.NONE, {}
-    if "timeframe" not in parameters:
         match base:
-            case DataType.ORDERBOOK:
+            case DataType.ORDERBOOK if "timeframe" not in parameters:
                 return Wish("order_book", _book_view(subscription, parameters))
-            case DataType.QUOTE:
+            case DataType.QUOTE if not parameters:
                 return Wish("ticker", QUOTES)
             case DataType.TRADE:
                 return Wish("trade", TRADES)
+            case DataType.OHLC:
+                return _bars(subscription, _timeframe_ns(subscription))
+            case DataType.FUNDING_RATE:  # of all instruments, polled or not: the venue pushes those of all anyway
+                return Wish(STATS_KIND, FUNDING_RATES)
+            case DataType.FUNDING_PAYMENT:
+                return Wish(STATS_KIND, FUNDING_PAYMENTS)
+            case DataType.OPEN_INTEREST:
+                return Wish(STATS_KIND, OPEN_INTEREST)
+            case DataType.LIQUIDATION:
+                return Wish("trade", LIQUIDATIONS)
+            case DataType.AGGREGATED_LIQUIDATIONS:
+                return Wish("trade", LiquidationSumsView(_timeframe_ns(subscription)))
             case _:
                 pass
+    except ValueError:
+        pass
     raise NotSupported(f"LIGHTER: no market data {subscription!r}; there is {SUPPORTED}")
+
+
+def _bars(subscription: str, timeframe_ns: int) -> Wish:
+    """Choose the coarsest candles that add up to the timeframe, else trades."""
+    view = OhlcView(subscription, timeframe_ns)
+    resolution = resolution_for(timeframe_ns // _NS_A_MS)
+    return Wish("trade", view) if resolution is None else Wish("candle", view, resolution)
+
+
+def _timeframe_ns(subscription: str) -> int:
+    """Read the timeframe of a subscription.
+
+    Raises:
+        ValueError: there is none, it is not positive, or finer than the milliseconds that Qubx can spell.
+    """
+    timeframe_ns = int(to_timedelta(subscription.partition("(")[2].rstrip(")")).value)
+    if timeframe_ns <= 0 or timeframe_ns % _NS_A_MS:
+        raise ValueError(f"not a timeframe: {subscription}")
+    return timeframe_ns
 
 
 def _book_view(subscription: str, parameters: dict[str, float]) -> BookView:

@@ -229,3 +229,43 @@ def test_the_captured_round_trip_adds_up(converter: AccountConverter, wire_dir: 
     assert all(deal.aggressive for deal in deals)
     # The venue's own collateral moved by this much over the same trades: 998.9318 -> 998.9263.
     assert math.isclose(-0.0055, -sum(deal.amount * deal.price for deal in deals), abs_tol=1e-9)
+
+
+# --- orders that wait for a trigger ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("venue_type", "tif", "expected"),
+    [
+        (
+            "stop-loss",
+            "immediate-or-cancel",
+            ("STOP_MARKET", "gtc", 4200.0, {"stop_type": "market", "trigger_type": "stop_loss"}),
+        ),
+        (
+            "take-profit",
+            "immediate-or-cancel",
+            ("STOP_MARKET", "gtc", 4200.0, {"stop_type": "market", "trigger_type": "take_profit"}),
+        ),
+        (
+            "stop-loss-limit",
+            "good-till-time",
+            ("STOP_LIMIT", "gtc", 4200.0, {"stop_type": "limit", "trigger_type": "stop_loss", "limit_price": 4300.5}),
+        ),
+        (
+            "take-profit-limit",
+            "immediate-or-cancel",
+            ("STOP_LIMIT", "ioc", 4200.0, {"stop_type": "limit", "trigger_type": "take_profit", "limit_price": 4300.5}),
+        ),
+        ("limit", "good-till-time", ("LIMIT", "gtc", 4300.5, {})),
+        ("twap", "good-till-time", ("LIMIT", "gtc", 4300.5, {})),
+        ("twap-sub", "immediate-or-cancel", ("MARKET", "ioc", 4300.5, {})),
+    ],
+)
+def test_the_price_of_a_stop_order_is_its_trigger_and_its_options_ask_for_it_again(
+    converter: AccountConverter, venue_type: str, tif: str, expected: tuple[str, str, float, dict[str, Any]]
+) -> None:
+    row = order_row(type=venue_type, time_in_force=tif, trigger_price=4200.0, status="pending", filled_base_amount=0.0)
+    order = converter.order(row)
+    assert expected == (str(order.type), order.time_in_force, order.price, order.options)
+    assert OrderStatus.ACCEPTED == order.status

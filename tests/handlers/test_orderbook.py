@@ -8,10 +8,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from qubx.core.series import OrderBook
+from qubx.core.series import OrderBook, Quote
 
 from qubx_lighter.errors import WireError
-from qubx_lighter.handlers import BookView, MarketHandler, OrderBookHandler, Output
+from qubx_lighter.handlers import QUOTES, TRADES, BookView, MarketHandler, OrderBookHandler, Output
 from qubx_lighter.protocol.units import Scale
 from tests.markets import loaded_instruments
 
@@ -184,7 +184,7 @@ def test_without_views_the_book_is_kept_and_can_be_shown_later(handler: OrderBoo
 
 def test_a_delta_has_the_time_of_the_change_in_nanoseconds(handler: OrderBookHandler) -> None:
     handler.snapshot(frame([("99.98", "1.0")], [("100.00", "3.0")], 5, 0, sent_ms=0))
-    (book,) = books(handler.update(frame([("99.97", "1.0")], [], 6, 5, changed_us=CHANGED_US + 7)))
+    (book,) = books(handler.update(frame([("99.99", "1.0")], [], 6, 5, changed_us=CHANGED_US + 7)))
     assert (CHANGED_US + 7) * 1000 == book.time
 
 
@@ -195,7 +195,7 @@ def test_a_snapshot_of_a_book_at_rest_has_the_time_of_its_sending(handler: Order
 
 def test_times_never_go_back(handler: OrderBookHandler) -> None:
     handler.snapshot(frame([("99.98", "1.0")], [("100.00", "3.0")], 5, 0))
-    (book,) = books(handler.update(frame([("99.97", "1.0")], [], 6, 5)))  # changed before the snapshot was sent
+    (book,) = books(handler.update(frame([("99.99", "1.0")], [], 6, 5)))  # changed before the snapshot was sent
     assert SENT_MS * 1_000_000 == book.time
 
 
@@ -220,3 +220,116 @@ def test_a_reset_forgets_the_book(handler: OrderBookHandler) -> None:
 def test_what_cannot_be_read_is_a_wire_error(handler: MarketHandler, raw: bytes) -> None:
     with pytest.raises(WireError):
         handler.update(raw)
+
+
+# --- what is published when -------------------------------------------------------------------------------------------
+
+
+def values(quote: Quote) -> tuple[float, float, float, float]:
+    return quote.bid, quote.bid_size, quote.ask, quote.ask_size
+
+
+def test_a_view_that_a_delta_did_not_touch_is_not_published_again(handler: OrderBookHandler) -> None:
+    handler.views = (TOP, BookView(0, 3))
+    handler.snapshot(frame([("99.98", "1.0")], [("100.00", "3.0")], 5, 0))
+    assert [] == handler.update(frame([("99.95", "1.0")], [], 6, 5))
+    assert [BookView(0, 3)] == [view for view, _ in handler.update(frame([("99.96", "1.0")], [], 7, 6))]
+    assert [TOP, BookView(0, 3)] == [view for view, _ in handler.update(frame([], [("100.00", "2.0")], 8, 7))]
+
+
+def test_a_level_that_leaves_a_view_is_published(handler: OrderBookHandler) -> None:
+    handler.snapshot(frame([("99.98", "1.0"), ("99.90", "2.0")], [("100.00", "3.0")], 5, 0))
+    (book,) = books(handler.update(frame([("99.98", "0")], [], 6, 5)))
+    assert ([(99.90, 2.0)], [(100.0, 3.0)]) == sides(book)
+
+
+@pytest.mark.parametrize("view", [TOP, BookView(0, 7), BookView(0.03, 1), BookView(0.5, 4)])
+def test_what_is_not_published_would_have_been_the_same(handler: OrderBookHandler, view: BookView) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    handler.views = (view,)
+    (shown,) = books(handler.snapshot(frame([("99.98", "1.0")], [("100.00", "3.0")], 1, 0)))
+    for nonce in range(1, 1_000):
+        bids = [(f"{100 - draw.randrange(1, 40) / 100:.2f}", f"{draw.choice([0, 0, 1, 2])}")]
+        asks = [(f"{100 + draw.randrange(40) / 100:.2f}", f"{draw.choice([0, 0, 1, 2])}")]
+        bids, asks = draw.choice([(bids, asks), (bids, []), ([], asks)])
+        for book in books(handler.update(frame(bids, asks, nonce + 1, nonce))):
+            shown = book
+        for now in books(handler.current([view])):
+            assert (sides(now), now.tick_size) == (sides(shown), shown.tick_size)
+    assert not handler.awaiting
+
+
+def test_an_untouched_view_is_published_all_the_same_every_30_seconds(handler: OrderBookHandler) -> None:
+    handler.snapshot(frame([("99.98", "1.0")], [("100.00", "3.0")], 5, 0))
+    far, sent_us = [("99.00", "1.0")], SENT_MS * 1000
+    assert [] == handler.update(frame(far, [], 6, 5, changed_us=sent_us + 29_999_999))
+    assert 1 == len(handler.update(frame(far, [], 7, 6, changed_us=sent_us + 30_000_000)))
+    assert [] == handler.update(frame(far, [], 8, 7, changed_us=sent_us + 59_999_999))
+    assert 1 == len(handler.update(frame(far, [], 9, 8, changed_us=sent_us + 60_000_000)))
+
+
+def test_every_snapshot_is_published(handler: OrderBookHandler) -> None:
+    raw = frame([("99.98", "1.0")], [("100.00", "3.0")], 5, 0)
+    assert [1, 1] == [len(handler.snapshot(raw)) for _ in range(2)]
+
+
+def test_a_view_that_joins_is_published_with_the_next_delta(handler: OrderBookHandler) -> None:
+    handler.snapshot(frame([("99.98", "1.0")], [("100.00", "3.0")], 5, 0))
+    handler.views = (TOP, BookView(0, 2))
+    assert [BookView(0, 2)] == [view for view, _ in handler.update(frame([("99.00", "1.0")], [], 6, 5))]
+
+
+def test_quotes_come_from_the_book_once_a_change(handler: OrderBookHandler) -> None:
+    handler.views = (QUOTES,)
+    (first,) = handler.snapshot(frame([("99.98", "1.5"), ("99.97", "1.0")], [("100.00", "3.0")], 5, 0))
+    assert (QUOTES, (99.98, 1.5, 100.0, 3.0)) == (first[0], values(first[1]))
+    assert [] == handler.update(frame([("99.97", "2.0")], [], 6, 5))
+    assert [] == handler.update(frame([("99.98", "1.5")], [], 7, 6))
+    ((_, quote),) = handler.update(frame([("99.98", "1.0")], [], 8, 7, changed_us=SENT_MS * 1000 + 5))
+    assert ((99.98, 1.0, 100.0, 3.0), SENT_MS * 1_000_000 + 5_000) == (values(quote), quote.time)
+    assert [] == handler.snapshot(frame([("99.98", "1.0")], [("100.00", "3.0")], 9, 0))
+
+
+def test_books_and_quotes_may_be_wanted_of_one_channel(handler: OrderBookHandler) -> None:
+    handler.views = (QUOTES, TOP)
+    outputs = handler.snapshot(frame([("99.98", "1.5")], [("100.00", "3.0")], 5, 0))
+    assert {QUOTES: Quote, TOP: OrderBook} == {view: type(data) for view, data in outputs}
+
+
+def test_a_quote_that_does_not_change_is_repeated_every_30_seconds(handler: OrderBookHandler) -> None:
+    handler.views = (QUOTES,)
+    handler.snapshot(frame([("99.98", "1.5")], [("100.00", "3.0")], 5, 0))
+    sent_us = SENT_MS * 1000
+    assert [] == handler.update(frame([("99.00", "1.0")], [], 6, 5, changed_us=sent_us + 29_999_999))
+    assert 1 == len(handler.update(frame([("99.00", "2.0")], [], 7, 6, changed_us=sent_us + 30_000_000)))
+
+
+def test_what_another_handler_published_as_a_quote_is_not_repeated(handler: OrderBookHandler) -> None:
+    handler.views = (QUOTES,)
+    handler.last_quote = Quote(SENT_MS * 1_000_000 - 1, 99.98, 100.0, 1.5, 3.0)
+    assert [] == handler.snapshot(frame([("99.98", "1.5")], [("100.00", "3.0")], 5, 0))
+    ((_, quote),) = handler.update(frame([("99.99", "1.0")], [], 6, 5))
+    assert quote is handler.last_quote
+
+
+def test_a_subscription_of_quotes_that_joins_is_shown_the_present_one(handler: OrderBookHandler) -> None:
+    handler.snapshot(frame([("99.98", "1.5")], [("100.00", "3.0")], 5, 0))
+    ((view, quote),) = handler.current([QUOTES])
+    assert (QUOTES, (99.98, 1.5, 100.0, 3.0)) == (view, values(quote))
+    handler.views = (TOP, QUOTES)
+    assert [] == handler.update(frame([("99.00", "1.0")], [], 6, 5))
+
+
+def test_the_quote_has_the_time_of_the_newest_frame(handler: OrderBookHandler) -> None:
+    handler.snapshot(frame([("99.98", "1.5")], [("100.00", "3.0")], 5, 0))
+    handler.update(frame([("99.00", "1.0")], [], 6, 5, changed_us=SENT_MS * 1000 + 7))
+    assert handler.quote is not None
+    assert SENT_MS * 1_000_000 + 7_000 == handler.quote.time
+
+
+def test_a_view_of_something_else_is_a_mistake(handler: OrderBookHandler) -> None:
+    handler.views = (TRADES,)
+    with pytest.raises(TypeError):
+        handler.snapshot(frame([("99.98", "1.5")], [("100.00", "3.0")], 5, 0))

@@ -34,7 +34,7 @@ async def handler() -> QuoteHandler:
     return handler
 
 
-def test_every_frame_is_a_quote_in_nanoseconds(handler: QuoteHandler) -> None:
+def test_a_frame_is_a_quote_in_nanoseconds(handler: QuoteHandler) -> None:
     ((view, quote),) = handler.update(frame(("2064.30", "1.0392"), ("2064.48", "0.4950")))
     assert QUOTES == view
     assert isinstance(quote, Quote)
@@ -51,8 +51,40 @@ def test_the_first_quote_of_a_market_at_rest_has_the_time_of_its_sending(handler
 
 def test_times_never_go_back(handler: QuoteHandler) -> None:
     handler.update(frame(("1.0", "1"), ("2.0", "1")))
-    ((_, quote),) = handler.update(frame(("1.0", "1"), ("2.0", "1"), changed_us=CHANGED_US - 5))
+    ((_, quote),) = handler.update(frame(("1.0", "1"), ("2.0", "2"), changed_us=CHANGED_US - 5))
     assert CHANGED_US * 1000 == quote.time
+
+
+def test_a_quote_that_says_what_the_last_one_said_is_not_published(handler: QuoteHandler) -> None:
+    assert 1 == len(handler.update(frame(("1.0", "1"), ("2.0", "1"))))
+    assert [] == handler.update(frame(("1.0", "1"), ("2.0", "1"), changed_us=CHANGED_US + 5))
+    assert handler.quote is not None
+    assert (CHANGED_US + 5) * 1000 == handler.quote.time
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask"),
+    [
+        (("1.1", "1"), ("2.0", "1")),
+        (("1.0", "2"), ("2.0", "1")),
+        (("1.0", "1"), ("2.1", "1")),
+        (("1.0", "1"), ("2.0", "2")),
+    ],
+)
+def test_any_change_is_published(handler: QuoteHandler, bid: tuple[str, str], ask: tuple[str, str]) -> None:
+    handler.update(frame(("1.0", "1"), ("2.0", "1")))
+    assert 1 == len(handler.update(frame(bid, ask)))
+
+
+def test_an_unchanged_quote_is_published_all_the_same_every_30_seconds(handler: QuoteHandler) -> None:
+    times = (0, 29_999_999, 30_000_000, 30_000_001, 60_000_000)
+    raws = [frame(("1.0", "1"), ("2.0", "1"), changed_us=CHANGED_US + after) for after in times]
+    assert [1, 0, 1, 0, 1] == [len(handler.update(raw)) for raw in raws]
+
+
+def test_what_another_handler_published_is_not_repeated(handler: QuoteHandler) -> None:
+    handler.last_quote = Quote(CHANGED_US * 1000, 1.0, 2.0, 1.0, 1.0)
+    assert [] == handler.update(frame(("1.0", "1"), ("2.0", "1")))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +131,14 @@ def test_a_reset_forgets_the_quote(handler: QuoteHandler) -> None:
     handler.reset()
     assert handler.quote is None
     assert [] == handler.current([QUOTES])
-    assert 1 == len(handler.update(frame(("1.0", "1"), ("2.0", "1"), nonce=1)))
+    assert 1 == len(handler.update(frame(("1.0", "1"), ("2.0", "2"), nonce=1)))
+
+
+def test_a_new_connection_repeats_nothing(handler: QuoteHandler) -> None:
+    handler.update(frame(("1.0", "1"), ("2.0", "1")))
+    handler.reset()
+    assert [] == handler.snapshot(frame(("1.0", "1"), ("2.0", "1"), changed_us=CHANGED_US + 5))
+    assert handler.quote is not None
 
 
 @pytest.mark.parametrize("raw", [b"{}", b'{"ticker":{"a":{"price":"x","size":"1"},"b":{"price":"1","size":"1"}}}'])
