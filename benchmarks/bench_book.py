@@ -1,6 +1,6 @@
 """Measure the order book against the two plain ways to write one, side by side in one run.
 
-usage: python -m benchmarks.bench_book [FRAMES.jsonl.gz]
+usage: python benchmarks/bench_book.py [FRAMES.jsonl.gz]
 
 Times are per delta: apply it, then build the best 20 levels of both sides. Decoding is left out. Frames captured from
 the venue are used when given or found beside the repository, else a generated feed. Every design must end with the same
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
+import results
 from numpy.typing import NDArray
+from results import Row, Table
 
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.book import OrderBook, Outcome
@@ -161,8 +163,13 @@ def main() -> None:
             took, windows[name] = measure(design(), payloads)
             times[name].append(took)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, median in medians.items():
-        print(f"{name:14} {median:8.2f} us a delta  {median / medians['ladder']:6.1f} x  (best {min(times[name]):.2f})")
+    ratio = "as long as the ladder"
+    table = Table(
+        "book", "The order book alone: µs to apply a delta and to show 20 ticks a side", "design", ["µs", ratio]
+    )
+    table.rows = [Row(name, {"µs": took, ratio: took / medians["ladder"]}) for name, took in medians.items()]
+    table.show()
+    results.save("book", [table])
     for name, window in windows.items():
         if not all(np.array_equal(a, b) for a, b in zip(window, windows["ladder"], strict=True)):
             raise SystemExit(f"{name} ends with another book than ladder")

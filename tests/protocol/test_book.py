@@ -172,9 +172,12 @@ def test_any_history_gives_the_plain_books_answers(
             settle(Outcome.GAP, book.apply(numbered(bids, asks, nonce + 1, nonce + 2)))
             settle(Outcome.GAP, book.apply(numbered(bids, asks, nonce, nonce + 1)))
         else:
+            shown = {view: view_of(book, *view) for view in views}
             model.write(bids, asks)
             settle(Outcome.APPLIED, book.apply(numbered(bids, asks, nonce, nonce + 1)))
             nonce += 1
+            for view in views:
+                assert book.touched(*view) or shown[view] == view_of(book, *view)
         assert book.nonce == (nonce if book.ready else 0)
 
 
@@ -200,7 +203,7 @@ def test_every_captured_frame_gives_the_plain_books_best_and_top_20(wire_dir: Pa
         assert ([(t, bids[t]) for t in top_bids], [(t, asks[t]) for t in top_asks]) == book.levels(20)
         view = book.view(1, 20)
         assert view is not None
-        assert (ETH.price(top_bids[0]), ETH.price(top_asks[0]), 0.01) == view[:3]
+        assert (ETH.price(top_bids[0]), ETH.price(top_asks[0]), 0.01) == (view.top_bid, view.top_ask, view.bin_size)
         assert [bids.get(top_bids[0] - i, 0.0) for i in range(20)] == view.bids.tolist()
         assert [asks.get(top_asks[0] + i, 0.0) for i in range(20)] == view.asks.tolist()
     assert 1501 == len(frames)
@@ -383,7 +386,48 @@ def test_bins_add_up_exactly() -> None:
     book.snapshot(payload(ETH, {100: 1000, 99: 2000, 89: 1}, {102: 3000, 110: 1000, 111: 1}, 0, 0))
     view = book.view(10, 2)
     assert view is not None
-    assert (1.0, 1.1, 0.1, [0.1, 0.2], [0.4, 0.0001]) == (*view[:3], view.bids.tolist(), view.asks.tolist())
+    assert (1.0, 1.1, 0.1, [0.1, 0.2], [0.4, 0.0001]) == (
+        *(view.top_bid, view.top_ask, view.bin_size),
+        view.bids.tolist(),
+        view.asks.tolist(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("bids", "asks", "touched"),
+    [
+        ({100: 1}, {}, (True, True, True)),
+        ({101: 1}, {}, (True, True, True)),
+        ({100: 0}, {}, (True, True, True)),
+        ({98: 1}, {}, (False, True, True)),
+        ({97: 1}, {}, (False, False, True)),
+        ({89: 1}, {}, (False, False, False)),
+        ({}, {104: 1}, (False, True, True)),
+        ({}, {121: 1}, (False, False, False)),
+        ({}, {}, (False, False, False)),
+    ],
+)
+def test_a_delta_touches_the_views_that_reach_to_it(bids: Lots, asks: Lots, touched: tuple[bool, ...]) -> None:
+    book = ready_book()
+    book.apply(payload(ETH, bids, asks, 50, 51))
+    assert touched == tuple(book.touched(*view) for view in ((1, 1), (1, 3), (10, 2)))
+
+
+def test_totals_that_no_view_asks_for_are_given_up() -> None:
+    model, book = Model(ETH), ready_book()
+    model.write({100: 5, 99: 6}, {102: 7})
+    for ticks_per_bin in (2, 3):
+        assert_equal(model, book, [(ticks_per_bin, 4)])
+        for _ in range(10_000):
+            book.apply(payload(ETH, {98: 4}, {103: 4}, book.nonce, book.nonce + 1))
+        model.write({98: 4}, {103: 4})
+    assert_equal(model, book, [(5, 4)])
+    assert [5] == list(book._asks._grids) == list(book._bids._grids)
+
+
+@pytest.mark.parametrize(("percent", "ticks"), [(0.0, 1), (0.9, 1), (2.0, 2), (2.9, 2), (50.0, 50)])
+def test_a_bin_is_a_share_of_the_mid_price_in_whole_ticks(percent: float, ticks: int) -> None:
+    assert ticks == ready_book().ticks_per_bin(percent)
 
 
 def test_a_view_is_a_copy() -> None:

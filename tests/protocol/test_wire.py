@@ -50,10 +50,12 @@ def test_every_captured_trade_frame_decodes(wire_dir: Path) -> None:
         for key, rows in (("trades", frame.trades), ("liquidation_trades", frame.liquidation_trades)):
             expected = plain[key]
             assert [
-                (x["trade_id"], float(x["price"]), float(x["size"]), x["is_maker_ask"], x["type"], x["usd_amount"])
+                (x["trade_id"], float(x["price"]), float(x["size"]), x["is_maker_ask"], x["type"], x["timestamp"])
                 for x in expected or []
-            ] == [(row.trade_id, row.price, row.size, row.is_maker_ask, row.type, row.usd_amount) for row in rows or []]
-            assert [x.get("taker_fee", 0) for x in expected or []] == [row.taker_fee for row in rows or []]
+            ] == [(row.trade_id, row.price, row.size, row.is_maker_ask, row.type, row.timestamp) for row in rows or []]
+            whole = [wire.decode(wire.TradeRow, json.dumps(x)) for x in expected or []]
+            assert [x["usd_amount"] for x in expected or []] == [row.usd_amount for row in whole]
+            assert [x.get("taker_fee", 0) for x in expected or []] == [row.taker_fee for row in whole]
 
 
 ACCOUNT_KINDS: dict[str, Any] = {
@@ -240,3 +242,11 @@ def test_a_transaction_carries_the_signers_text_unchanged() -> None:
         "type": "jsonapi/sendtx",
         "data": {"id": "4-7-1", "tx_type": 14, "tx_info": json.loads(tx_info)},
     } == msgspec.json.decode(frame)
+
+
+def test_a_batch_holds_both_lists_as_json_in_strings() -> None:
+    infos = ['{"Nonce":7,"Sig":"a=="}', '{"Nonce":8,"Sig":"b\\/"}']
+    frame = json.loads(wire.encode_send_tx_batch("4-1-7-2", [14, 15], infos))
+    assert ("jsonapi/sendtxbatch", "4-1-7-2") == (frame["type"], frame["data"]["id"])
+    assert [14, 15] == json.loads(frame["data"]["tx_types"])
+    assert infos == json.loads(frame["data"]["tx_infos"])
