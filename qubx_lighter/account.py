@@ -39,7 +39,15 @@ from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
 from qubx_lighter.errors import LighterError, WireError
-from qubx_lighter.handlers.account import AccountConverter, OwnDeal, row_time_ns, to_dt64, to_ns, trade_time_ns
+from qubx_lighter.handlers.account import (
+    AccountConverter,
+    OwnDeal,
+    order_price,
+    row_time_ns,
+    to_dt64,
+    to_ns,
+    trade_time_ns,
+)
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.orders import FillDeduplicator, OrderTracker, TransitionKind, is_terminal
@@ -237,7 +245,7 @@ class LighterAccountProcessor:
             client_order_id=ids.client_id,
             venue_order_id=ids.venue_id,
             last_update_time=to_dt64(row_time_ns(row)),
-            new_price=row.price if request is None else request.price,
+            new_price=order_price(row) if request is None else request.price,
             new_quantity=row.initial_base_amount if request is None else request.quantity,
         )
 

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
 
 from qubx import logger
-from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest, RejectCause, resolve_reduce_only
+from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest, RejectCause
+from qubx.core.errors import ErrorLevel, VenueOperationError, create_error_event
 from qubx.core.events import OrderCancelRejectedEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
-from qubx.core.exceptions import InvalidOrderParameters, NotSupported
+from qubx.core.exceptions import InvalidOrderParameters
 from qubx.core.interfaces import IHealthMonitor
 from qubx.core.series import Quote
 
-from qubx_lighter.constants import OrderType, TimeInForce, TxType
-from qubx_lighter.errors import UnitsError, UnknownMarketError
+from qubx_lighter.constants import TxType
+from qubx_lighter.errors import UnknownMarketError, VenueError
 from qubx_lighter.handlers.account import AccountConverter, reject_cause, to_ns
 from qubx_lighter.instruments import LighterInstrumentLoader, Market
+from qubx_lighter.order_plan import OrderPlanner, refuse_for_maker_only
 from qubx_lighter.protocol.codes import Outcome, cause_of_code, refusal_of
 from qubx_lighter.protocol.requests import Request, RequestBook
 from qubx_lighter.sender import Reply, Transaction, TransactionSender
@@ -32,16 +34,6 @@ from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import SignedTx, Signer
 
 _NS: Final = 1_000_000_000
-_DAY_MS: Final = 24 * 3600 * 1000
-
-_TIME_IN_FORCE: Final[dict[str, TimeInForce]] = {
-    "": TimeInForce.GTT,
-    "gtc": TimeInForce.GTT,
-    "gtt": TimeInForce.GTT,
-    "ioc": TimeInForce.IOC,
-    "gtx": TimeInForce.POST_ONLY,
-    "post_only": TimeInForce.POST_ONLY,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +58,10 @@ class LighterBroker:
         time_provider: Qubx's clock.
         health: told when a submit or cancel was refused.
         quotes: best prices for market orders.
+        on_group: called when the venue took a group, of whose other orders Qubx learns from a snapshot.
+
+    Attributes:
+        maker_only: whether the API key may place nothing but post-only orders.
     """
 
     def __init__(
@@ -81,6 +77,7 @@ class LighterBroker:
         time_provider: ITimeProvider,
         health: IHealthMonitor,
         quotes: QuoteSource,
+        on_group: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._instruments = instruments
@@ -92,41 +89,45 @@ class LighterBroker:
         self._time = time_provider
         self._health = health
         self._quotes = quotes
+        self._on_group = on_group
+        self._planner = OrderPlanner(
+            settings=settings,
+            index_of=converter.ids.index_of,
+            best=self._fresh_quote,
+            glance=quotes.quote,
+            now_ms=lambda: self._now_ns() // 1_000_000,
+        )
+        self.maker_only = False
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
     def submit(self, request: OrderRequest) -> None:
-        """Queue a new order.
+        """Queue a new order, and with it what its options attach; ``order_plan`` lists them.
 
         Raises:
             InvalidOrderParameters: the request cannot be sent as it is; the text says what is wrong.
-            NotSupported: an order type that this connector does not send.
+            NotSupported: an order type that the venue does not have.
         """
-        if request.client_id is None:
-            raise InvalidOrderParameters("an order needs a client id")
         market = self._market(request.instrument)
-        is_ask = request.side == "SELL"
-        order_type, time_in_force = _type_and_time_in_force(request)
-        reduce_only = bool(resolve_reduce_only(request.options))
-        base_lots = _lots(market, request.quantity)
-        if base_lots < market.min_base_lots and not reduce_only:
-            raise InvalidOrderParameters(
-                f"{market.symbol}: size {request.quantity:g} is below the venue's minimum "
-                f"{market.scale.format_size(market.min_base_lots)} of orders that are not reduce-only"
-            )
-        sign = partial(
-            self._signer.create_order,
-            market_id=market.market_id,
-            client_order_index=self._client_order_index(request.client_id),
-            base_lots=base_lots,
-            price_ticks=self._price_ticks(market, request, is_ask=is_ask),
-            is_ask=is_ask,
-            order_type=order_type,
-            time_in_force=time_in_force,
-            reduce_only=reduce_only,
-            order_expiry_ms=0 if time_in_force is TimeInForce.IOC else self._expiry_ms(),
+        plan = self._planner.plan(request, market)
+        if self.maker_only:
+            refuse_for_maker_only(plan)
+        client_id = request.client_id or ""  # the planner insists on one
+        kind = TxType.CREATE_ORDER
+        if plan.grouping is None:
+            asked = Request(kind, client_id, market.market_id)
+            fields = asdict(plan.orders[0])
+            sign = partial(self._signer.create_order, **fields, self_trade=plan.self_trade)
+            self._send(asked, sign, self._order_refused)
+            return
+        asked = Request(kind, client_id, market.market_id, tx_type=TxType.CREATE_GROUPED_ORDERS)
+        sign_group = partial(
+            self._signer.create_grouped_orders,
+            grouping=plan.grouping,
+            orders=plan.orders,
+            self_trade=plan.self_trade,
         )
-        self._send(Request(TxType.CREATE_ORDER, request.client_id, market.market_id), sign, self._order_refused)
+        self._send(asked, sign_group, self._order_refused, self._on_group)
 
     def cancel(self, order: Order) -> None:
         """Queue a cancel, by the venue's id where it is known, else by ours."""
@@ -136,38 +137,59 @@ class LighterBroker:
         self._send(request, sign, self._cancel_refused)
 
     def amend(self, order: Order, price: float | None, quantity: float | None) -> None:
-        """Queue an amend; ``quantity`` is the new total, which is what the venue takes.
+        """Queue an amend; ``quantity`` is the new total, which is what the venue takes, ``price`` of a stop its trigger.
 
         Raises:
-            InvalidOrderParameters: a market order, or a total at or below what is filled, which the venue would take
-                as a silent close.
+            InvalidOrderParameters: a market order, one that waits for its parent, or a total at or below what is filled,
+                which the venue would take as a silent close.
         """
         market = self._market(order.instrument)
-        if order.price is None:
-            raise InvalidOrderParameters(f"{order.client_order_id} is a market order: it cannot be amended")
-        total = order.quantity if quantity is None else quantity
-        if total <= order.filled_quantity:
-            raise InvalidOrderParameters(
-                f"new total {total} of {order.client_order_id} is not above the filled {order.filled_quantity}: "
-                "Lighter would close the order; cancel it instead"
-            )
+        amendment = self._planner.amendment(order, market, price, quantity)
         sign = partial(
             self._signer.modify_order,
             market_id=market.market_id,
             index=self._converter.index_of(order),
-            base_lots=_lots(market, total),
-            price_ticks=_ticks(market, order.price if price is None else price, up=order.side == "SELL"),
+            **amendment._asdict(),
         )
         request = Request(
             TxType.MODIFY_ORDER, order.client_order_id, market.market_id, order.venue_order_id, price, quantity
         )
         self._send(request, sign, self._amend_refused)
 
+    def cancel_all(self, instrument: Instrument | None = None) -> None:
+        """Queue one transaction that cancels every working order of the account, or of one market.
+
+        Also orders that this process did not place. What it ends is told order by order; a refusal is an error event.
+        """
+        market_id = None if instrument is None else self._market(instrument).market_id
+        sign = partial(self._signer.cancel_all, market_id=market_id)
+        what = "cancel all" if instrument is None else f"cancel all of {instrument.symbol}"
+
+        def replied(reply: Reply) -> None:
+            if reply.outcome is not Outcome.ACCEPTED:
+                logger.warning("lighter: {}: {} {} {}", what, reply.outcome.name, reply.code, reply.message)
+                self._emit(self._cancel_all_failed(instrument, reply))
+
+        self._sender.submit(Transaction(what, lambda nonce: sign(nonce=nonce), replied))
+
+    def _cancel_all_failed(self, instrument: Instrument | None, reply: Reply) -> object:
+        unknown = reply.outcome is Outcome.UNKNOWN
+        error = VenueOperationError(
+            timestamp=self._time.time(),
+            message="whether all orders are cancelled is unknown" if unknown else "not all orders were cancelled",
+            level=ErrorLevel.MEDIUM,
+            error=VenueError(reply.code, reply.message),
+            operation="cancel_all",
+            instrument=instrument,
+        )
+        return create_error_event(error)
+
     def _send(
         self,
         request: Request,
         sign: Callable[..., Awaitable[SignedTx]],
         refused: Callable[[Request, dict[str, Any]], None],
+        accepted: Callable[[], None] = lambda: None,
     ) -> None:
         self._requests.open(request)
 
@@ -176,6 +198,8 @@ class LighterBroker:
 
         def replied(reply: Reply) -> None:
             self._requests.answered(request, reply.outcome, reply.tx_hash, self._now_ns())
+            if reply.outcome is Outcome.ACCEPTED:
+                accepted()
             # After some refusals of an order it may stand all the same: Qubx asks for its status.
             doubtful = request.kind is TxType.CREATE_ORDER and refusal_of(reply.code).look_up
             if reply.outcome is Outcome.REFUSED and not doubtful:
@@ -220,32 +244,15 @@ class LighterBroker:
         except UnknownMarketError as error:
             raise InvalidOrderParameters(str(error)) from error
 
-    def _client_order_index(self, client_id: str) -> int:
-        try:
-            return self._converter.ids.index_of(client_id)
-        except ValueError as error:
-            raise InvalidOrderParameters(str(error)) from error
-
-    def _expiry_ms(self) -> int:
-        return self._now_ns() // 1_000_000 + int(self._settings.order_expiry_days * _DAY_MS)
-
     def _now_ns(self) -> int:
         return to_ns(self._time.time())
-
-    def _price_ticks(self, market: Market, request: OrderRequest, *, is_ask: bool) -> int:
-        if request.price is not None:
-            return _ticks(market, request.price, up=is_ask)
-        quote = self._fresh_quote(request.instrument)
-        slippage = self._settings.market_slippage
-        bound = quote.bid * (1 - slippage) if is_ask else quote.ask * (1 + slippage)
-        return _ticks(market, bound, up=is_ask)
 
     def _fresh_quote(self, instrument: Instrument) -> Quote:
         """Give the quote that bounds a market order; without a live feed an old one is no bound at all."""
         quote = self._quotes.quote(instrument)
-        if quote is None or not (math.isfinite(quote.bid) and math.isfinite(quote.ask)):
+        if quote is None or not 0 < quote.bid <= quote.ask < math.inf:
             raise InvalidOrderParameters(
-                f"no quote for {instrument.symbol}: a market order on Lighter needs a worst price; "
+                f"no quote of both sides for {instrument.symbol}: a market order on Lighter needs a worst price; "
                 "subscribe to quote or orderbook first, or send a limit order"
             )
         age_s = (self._now_ns() - quote.time) / _NS
@@ -255,32 +262,3 @@ class LighterBroker:
                 "a market order would have no sound worst price; send a limit order or wait"
             )
         return quote
-
-
-def _lots(market: Market, quantity: float) -> int:
-    try:
-        return market.scale.to_lots(quantity)
-    except UnitsError as error:
-        raise InvalidOrderParameters(f"{market.symbol}: {error}") from error
-
-
-def _ticks(market: Market, price: float, *, up: bool) -> int:
-    try:
-        return market.scale.to_ticks_rounded(price, up=up)
-    except UnitsError as error:
-        raise InvalidOrderParameters(f"{market.symbol}: {error}") from error
-
-
-def _type_and_time_in_force(request: OrderRequest) -> tuple[OrderType, TimeInForce]:
-    """Map Qubx's free text to the wire; what is not known is refused before anything is sent."""
-    if request.order_type == "MARKET":
-        return OrderType.MARKET, TimeInForce.IOC
-    if request.order_type != "LIMIT":
-        raise NotSupported(f"order type {request.order_type} is not supported: MARKET and LIMIT are")
-    if request.options.get("post_only"):
-        return OrderType.LIMIT, TimeInForce.POST_ONLY
-    text = (request.time_in_force or "").lower()
-    if text not in _TIME_IN_FORCE:
-        known = ", ".join(name for name in _TIME_IN_FORCE if name)
-        raise InvalidOrderParameters(f"time in force {request.time_in_force!r} is not supported: use one of {known}")
-    return OrderType.LIMIT, _TIME_IN_FORCE[text]

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from qubx.core.basics import CtrlChannel, Instrument, Order, OrderRequest, dt_64
 from qubx.core.connector import ChannelEmitter
+from qubx.core.exceptions import NotSupported
 
 from qubx_lighter.account import LighterAccountProcessor
 from qubx_lighter.broker import LighterBroker
+from qubx_lighter.constants import EXCHANGE
 from qubx_lighter.leverage import LeverageSettings
 
 if TYPE_CHECKING:
@@ -91,6 +93,13 @@ class LighterConnector(ChannelEmitter):
         """Queue an amend; ``quantity`` is the new total."""
         self.broker.amend(order, price, quantity)
 
+    def cancel_all_orders(self, instrument: Instrument | None = None) -> None:
+        """Cancel every working order of the account, or of one market, with one transaction.
+
+        Nothing of Qubx's contract: ``ctx.cancel_orders()`` is one transaction an order. Orders of others end too.
+        """
+        self.broker.cancel_all(instrument)
+
     # --- reads -------------------------------------------------------------------------------------------------------
 
     def request_order_status(self, order: Order) -> None:
@@ -136,3 +145,15 @@ class LighterConnector(ChannelEmitter):
     def set_margin_mode(self, instrument: Instrument, mode: str) -> bool:
         """Ask for a margin mode; True when the request is on its way."""
         return self.leverage.set_margin_mode(instrument, mode)
+
+
+def connector_of(ctx: object, exchange: str = EXCHANGE) -> LighterConnector:
+    """Find the connector behind a strategy's context, for what Qubx's contract has no method for.
+
+    Raises:
+        NotSupported: the strategy does not trade live on this exchange: a backtest, a paper run, a warm-up.
+    """
+    connector = getattr(ctx, "_connectors", {}).get(exchange)  # Qubx's context has no public way
+    if not isinstance(connector, LighterConnector):
+        raise NotSupported(f"there is no live connector of {exchange} behind this context")
+    return connector

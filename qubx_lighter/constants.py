@@ -34,6 +34,7 @@ class TxType(IntEnum):
     CANCEL_ALL_ORDERS = 16
     MODIFY_ORDER = 17
     UPDATE_LEVERAGE = 20
+    CREATE_GROUPED_ORDERS = 28
 
 
 class OrderType(IntEnum):
@@ -41,6 +42,11 @@ class OrderType(IntEnum):
 
     LIMIT = 0
     MARKET = 1
+    STOP_LOSS = 2
+    STOP_LOSS_LIMIT = 3
+    TAKE_PROFIT = 4
+    TAKE_PROFIT_LIMIT = 5
+    TWAP = 6
 
 
 class TimeInForce(IntEnum):
@@ -49,6 +55,38 @@ class TimeInForce(IntEnum):
     IOC = 0
     GTT = 1
     POST_ONLY = 2
+
+
+class Grouping(IntEnum):
+    """How the orders of one group hang together, as the signer encodes it."""
+
+    ONE_TRIGGERS_THE_OTHER = 1
+    ONE_CANCELS_THE_OTHER = 2
+    ONE_TRIGGERS_A_ONE_CANCELS_THE_OTHER = 3
+
+
+class SelfTradeBehavior(IntEnum):
+    """Which order ends when an account would trade with itself, as the signer encodes it."""
+
+    EXPIRE_MAKER = 0
+    EXPIRE_TAKER = 1
+    EXPIRE_BOTH = 2
+    REDUCE = 3
+
+
+class SelfTradeScope(IntEnum):
+    """Whose orders count as one's own, as the signer encodes it."""
+
+    ACCOUNT = 0
+    MASTER_ACCOUNT = 1
+
+
+class CancelAllTime(IntEnum):
+    """When a cancel-all acts, as the signer encodes it."""
+
+    IMMEDIATE = 0
+    SCHEDULED = 1
+    ABORT_SCHEDULED = 2
 
 
 class MarginMode(IntEnum):
@@ -81,6 +119,9 @@ MARGIN_FRACTION_SCALE: Final = 10_000  # initial margin fraction 10_000 = 100 % 
 MIN_ORDER_EXPIRY_MS: Final = 5 * 60 * 1000  # the venue accepts 5 minutes to 30 days ahead, else 21711
 MAX_ORDER_EXPIRY_MS: Final = 30 * 24 * 3600 * 1000
 DEFAULT_ORDER_EXPIRY_MS: Final = 28 * 24 * 3600 * 1000  # what the SDK substitutes for -1; the venue refuses -1 itself
+
+MIN_CANCEL_ALL_AHEAD_S: Final = 5 * 60  # a scheduled cancel-all is 5 minutes to 15 days ahead
+MAX_CANCEL_ALL_AHEAD_S: Final = 15 * 24 * 3600
 
 AUTH_TOKEN_LIFETIME_S: Final = 7 * 3600  # the venue's maximum is 8 h
 AUTH_TOKEN_RENEWAL_S: Final = 6 * 3600
@@ -121,7 +162,10 @@ class Code(IntEnum):
     REDUCE_ONLY_DIRECTION = 21738
     NOT_ENOUGH_MARGIN = 21739
     REDUCE_ONLY_MODE = 21740
+    EMPTY_RANGE = 22400
     TOO_MANY_REQUESTS = 23000
+    TOO_MANY_SUBSCRIPTIONS = 23001
+    TOO_MANY_CONNECTIONS = 23003
     NOT_FOUND = 29404
     INTERNAL_ERROR = 29500
     NOT_IMPLEMENTED = 29501

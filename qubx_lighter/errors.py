@@ -54,13 +54,15 @@ class VenueError(LighterError):
         code: the venue's error code (``constants.Code`` lists those acted on).
         message: the venue's text, which may hold anything: log it as an argument, never inside a format string.
         status: the HTTP status, or 0 for a refusal on the socket.
+        retry_after_s: how long the venue asks to wait, or None where it does not say.
     """
 
-    def __init__(self, code: int, message: str, status: int = 0) -> None:
+    def __init__(self, code: int, message: str, status: int = 0, retry_after_s: float | None = None) -> None:
         super().__init__(f"venue error {code}: {message}")
         self.code = code
         self.message = message
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class WireError(LighterError):

@@ -17,6 +17,13 @@ nothing came back       unknown                                               ou
 Only what was provably not executed is sent again: a retried order would be two orders. A resync asks the venue for its
 next nonce and waits until nothing is in flight, since an answer still under way would make that number wrong.
 Without a socket transactions go over REST, one at a time, by the same rules.
+
+Batches. What waits together may leave as one message (``batch_size``), with consecutive nonces. The venue answers for all
+of them: 200, or one refusal that does not say whose it is, nor provably that nothing of the batch was done. So after such a
+refusal the very same signed transactions go out one by one: none can be executed twice, because its nonce is consumed by
+then. An invalid nonce (21104) in that second round means just this, or a nonce that somebody else took: the outcome is
+UNKNOWN. Any other refusal leaves its nonce free, which proves that nothing behind it was done: that is signed anew. So is a
+batch that stood behind a nonce of ours that was refused (``_hole``).
 """
 
 from __future__ import annotations
@@ -24,15 +31,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from loguru import logger
 
 from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import LighterError, NotSentError, VenueError
-from qubx_lighter.protocol.codes import Outcome, outcome_of_code
+from qubx_lighter.protocol.codes import Cause, Outcome, outcome_of_code, refusal_of
 from qubx_lighter.protocol.nonce import NonceSequence
 from qubx_lighter.protocol.wire import TxReply
 from qubx_lighter.signer import SignedTx
@@ -63,6 +70,15 @@ class Transaction:
     attempts: int = field(default=0, init=False)
 
 
+class _Signed(NamedTuple):
+    """A transaction on its way: ``order`` is its place in the callers' order."""
+
+    order: int
+    transaction: Transaction
+    signed: SignedTx
+    nonce: int
+
+
 class Socket(Protocol):
     """The part of the account socket that carries transactions."""
 
@@ -72,6 +88,15 @@ class Socket(Protocol):
 
     async def send_transaction(self, request_id: str, tx_type: int, tx_info: str, timeout: float) -> TxReply:  # noqa: ASYNC109 - waiting for one reply among many
         """Send and wait for the reply of the same id."""
+
+    async def send_transactions(
+        self,
+        request_id: str,
+        tx_types: Sequence[int],
+        tx_infos: Sequence[str],
+        timeout: float,  # noqa: ASYNC109 - as above
+    ) -> TxReply:
+        """Send several in one message and wait for the reply of the same id."""
 
 
 class Rest(Protocol):
@@ -95,6 +120,7 @@ class TransactionSender:
         api_key_index: whose nonces.
         timeout_s: how long an answer may take before the outcome is unknown.
         retry_pause_s: pause before a second resend, growing by itself with each further one.
+        batch_size: how many transactions that wait together may leave as one message; the venue takes up to 15 on a socket.
     """
 
     def __init__(
@@ -107,6 +133,7 @@ class TransactionSender:
         api_key_index: int,
         timeout_s: float,
         retry_pause_s: float = _RETRY_PAUSE_S,
+        batch_size: int = 1,
     ) -> None:
         self._loop = loop
         self._socket = socket
@@ -115,8 +142,10 @@ class TransactionSender:
         self._api_key_index = api_key_index
         self._timeout_s = timeout_s
         self._retry_pause_s = retry_pause_s
+        self._batch_size = batch_size
         self._nonces = NonceSequence()
         self._synchronised_at = -1
+        self._hole: int | None = None  # some nonce up to this one is free: nothing that has a later one was executed
         self._sequence = itertools.count()
         self._heap: list[tuple[int, Transaction]] = []
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -125,7 +154,7 @@ class TransactionSender:
         self._changed: asyncio.Event | None = None  # made on the loop
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        self._stats = {"transactions": 0, "resyncs": 0, "resent": 0, "unknown": 0, "over_rest": 0}
+        self._stats = {"transactions": 0, "resyncs": 0, "resent": 0, "unknown": 0, "over_rest": 0, "batches": 0}
 
     def submit(self, transaction: Transaction) -> None:
         """Queue a transaction; thread-safe, keeps the order of the calls."""
@@ -185,6 +214,23 @@ class TransactionSender:
             except LighterError as error:
                 self._fail_next(error)
                 continue
+            batch = await self._sign_together()
+            if not batch:
+                continue
+            if len(batch) > 1 and self._socket.connected:
+                self._stats["batches"] += 1
+                self._start(self._exchange_batch(batch))
+                continue
+            for item in batch:
+                task = self._start(self._exchange(item))
+                if not self._socket.connected:  # over REST the order of arrival is only sure one at a time
+                    self._stats["over_rest"] += 1
+                    await asyncio.wait({task})
+
+    async def _sign_together(self) -> list[_Signed]:
+        """Sign what waits, as much of it as may leave together; at least the first, if it can be signed."""
+        batch: list[_Signed] = []
+        while self._heap and self._nonces.can_allocate:
             order, transaction = heapq.heappop(self._heap)
             nonce = self._nonces.allocate()
             # Behind a refused one every nonce is wrong: only the first after a resync fails by itself.
@@ -194,16 +240,20 @@ class TransactionSender:
             except (LighterError, RuntimeError) as error:  # RuntimeError: the signer's thread is gone
                 self._nonces.refused(nonce)
                 self._finish(transaction, Reply(Outcome.REFUSED, 0, str(error), "", nonce))
-                continue
-            if transaction.on_sent is not None:
-                transaction.on_sent(signed, nonce)
-            self._stats["transactions"] += 1
-            task = self._loop.create_task(self._exchange(order, transaction, signed, nonce))
-            self._in_flight.add(task)
-            task.add_done_callback(self._landed)
-            if not self._socket.connected:  # over REST the order of arrival is only sure one at a time
-                self._stats["over_rest"] += 1
-                await asyncio.wait({task})
+            else:
+                if transaction.on_sent is not None:
+                    transaction.on_sent(signed, nonce)
+                self._stats["transactions"] += 1
+                batch.append(_Signed(order, transaction, signed, nonce))
+            if len(batch) >= self._batch_size or not self._socket.connected:
+                break
+        return batch
+
+    def _start(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(exchange)
+        self._in_flight.add(task)
+        task.add_done_callback(self._landed)
+        return task
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
@@ -232,51 +282,138 @@ class TransactionSender:
             self._stats["resyncs"] += 1
             self._synchronised_at = await self._rest.next_nonce(self._account_index, self._api_key_index)
             self._nonces.synchronise(self._synchronised_at)
+            self._hole = None
 
     # --- one transaction ---------------------------------------------------------------------------------------------
 
-    async def _exchange(self, order: int, transaction: Transaction, signed: SignedTx, nonce: int) -> None:
+    async def _exchange(self, item: _Signed) -> None:
         try:
-            reply = await self._send(order, signed, nonce)
+            reply = await self._send(item)
         except LighterError as error:
             if not _not_executed(error):
-                self._nonces.unknown(nonce)
-                self._stats["unknown"] += 1
-                logger.warning("lighter: outcome of {} is unknown: {}", transaction.label, error)
-                self._finish(transaction, Reply(Outcome.UNKNOWN, 0, str(error), signed.tx_hash, nonce))
+                self._unknown(item, error)
                 return
-            self._nonces.refused(nonce)
-            code = error.code if isinstance(error, VenueError) else 0
+            self._free(item)
+            code = _code(error)
             if code == Code.INVALID_NONCE:
                 self._nonces.invalidate()
-            resend = code in (0, Code.INVALID_NONCE) and transaction.attempts < _MAX_ATTEMPTS
-            if resend and not self._closed:
-                await self._resend(order, transaction, error)
+            # What could not be written is its own failure, whichever nonce it had.
+            item.transaction.attempts += code == 0 and item.nonce != self._synchronised_at
+            if code in (0, Code.INVALID_NONCE) and self._may_resend(item):
+                await self._resend(item, error)
                 return
-            text = error.message if isinstance(error, VenueError) else str(error)
-            self._finish(transaction, Reply(Outcome.REFUSED, code, text, signed.tx_hash, nonce))
+            self._refused(item, error)
         else:
-            self._nonces.accepted(nonce)
-            tx_hash = reply.tx_hash if isinstance(reply.tx_hash, str) and reply.tx_hash else signed.tx_hash
-            self._finish(transaction, Reply(Outcome.ACCEPTED, CODE_OK, reply.message, tx_hash, nonce))
+            self._accepted(item, reply, reply.tx_hash)
 
-    async def _send(self, order: int, signed: SignedTx, nonce: int) -> TxReply:
+    async def _exchange_batch(self, batch: list[_Signed]) -> None:
+        first = batch[0]
+        request_id = f"{self._api_key_index}-{first.order}-{first.nonce}-{len(batch)}"
+        types, infos = [item.signed.tx_type for item in batch], [item.signed.tx_info for item in batch]
+        try:
+            reply = _taken(await self._socket.send_transactions(request_id, types, infos, self._timeout_s))
+        except LighterError as error:
+            if not _not_executed(error):
+                for item in batch:
+                    self._unknown(item, error)
+            elif _code(error) == 0 or (_code(error) == Code.INVALID_NONCE and self._is_behind_a_hole(first)):
+                await self._resend_all(batch, error)
+            elif _concerns_all(error):
+                for item in reversed(batch):
+                    self._free(item)
+                for item in batch:
+                    self._refused(item, error)
+            else:
+                logger.info("lighter: {} transactions go out one by one: {}", len(batch), error)
+                self._nonces.invalidate()
+                if _code(error) != Code.INVALID_NONCE:
+                    self._note_hole(batch[-1].nonce)
+                await self._one_by_one(batch)
+        else:
+            hashes = reply.tx_hash if isinstance(reply.tx_hash, list) else []
+            for number, item in enumerate(batch):
+                self._accepted(item, reply, hashes[number] if number < len(hashes) else "")
+
+    async def _one_by_one(self, batch: list[_Signed]) -> None:
+        """Send the transactions of a refused batch again, byte for byte the same."""
+        for number, item in enumerate(batch):
+            try:
+                reply = await self._send(item)
+            except LighterError as error:
+                if not _not_executed(error) or _code(error) in (0, Code.INVALID_NONCE):
+                    self._unknown(item, error)
+                    continue
+                self._free(item)
+                self._refused(item, error)
+                await self._resend_all(batch[number + 1 :], error)
+                return
+            self._accepted(item, reply, reply.tx_hash)
+
+    async def _resend_all(self, batch: Sequence[_Signed], error: LighterError) -> None:
+        """Have transactions signed anew that provably were not executed."""
+        for item in reversed(batch):
+            self._free(item)
+        if _code(error) == Code.INVALID_NONCE:
+            self._nonces.invalidate()
+        elif _code(error) == 0:
+            for item in batch:
+                item.transaction.attempts += item.nonce != self._synchronised_at
+        again = [item for item in batch if self._may_resend(item)]
+        for item in batch:
+            if not self._may_resend(item):
+                self._refused(item, error)
+        for item in again:
+            heapq.heappush(self._heap, (item.order, item.transaction))
+        if again:
+            self._stats["resent"] += len(again)
+            await asyncio.sleep(self._retry_pause_s * max(again[0].transaction.attempts - 1, 0))
+            self._ensure_running()
+
+    def _free(self, item: _Signed) -> None:
+        """Note that a nonce was not consumed: it is given out again, or else it is a hole in front of later ones."""
+        self._nonces.refused(item.nonce)
+        if self._nonces.needs_sync:
+            self._note_hole(item.nonce)
+
+    def _is_behind_a_hole(self, item: _Signed) -> bool:
+        return self._hole is not None and item.nonce > self._hole
+
+    def _note_hole(self, nonce: int) -> None:
+        self._hole = nonce if self._hole is None else min(self._hole, nonce)
+
+    def _may_resend(self, item: _Signed) -> bool:
+        return item.transaction.attempts < _MAX_ATTEMPTS and not self._closed
+
+    def _accepted(self, item: _Signed, reply: TxReply, tx_hash: str | list[str]) -> None:
+        self._nonces.accepted(item.nonce)
+        known = tx_hash if isinstance(tx_hash, str) and tx_hash else item.signed.tx_hash
+        self._finish(item.transaction, Reply(Outcome.ACCEPTED, CODE_OK, reply.message, known, item.nonce))
+
+    def _refused(self, item: _Signed, error: LighterError) -> None:
+        text = error.message if isinstance(error, VenueError) else str(error)
+        reply = Reply(Outcome.REFUSED, _code(error), text, item.signed.tx_hash, item.nonce)
+        self._finish(item.transaction, reply)
+
+    def _unknown(self, item: _Signed, error: LighterError) -> None:
+        self._nonces.unknown(item.nonce)
+        self._stats["unknown"] += 1
+        logger.warning("lighter: outcome of {} is unknown: {}", item.transaction.label, error)
+        self._finish(item.transaction, Reply(Outcome.UNKNOWN, 0, str(error), item.signed.tx_hash, item.nonce))
+
+    async def _send(self, item: _Signed) -> TxReply:
         if self._socket.connected:
-            request_id = f"{self._api_key_index}-{order}-{nonce}"
-            reply = await self._socket.send_transaction(request_id, signed.tx_type, signed.tx_info, self._timeout_s)
-        else:
-            reply = await self._rest.send_transaction(signed.tx_type, signed.tx_info)
-        if reply.error is not None:
-            raise VenueError(reply.error.code, reply.error.message)
-        if reply.code != CODE_OK:
-            raise VenueError(reply.code, reply.message)
-        return reply
+            request_id = f"{self._api_key_index}-{item.order}-{item.nonce}"
+            signed = item.signed
+            return _taken(
+                await self._socket.send_transaction(request_id, signed.tx_type, signed.tx_info, self._timeout_s)
+            )
+        return _taken(await self._rest.send_transaction(item.signed.tx_type, item.signed.tx_info))
 
-    async def _resend(self, order: int, transaction: Transaction, error: LighterError) -> None:
+    async def _resend(self, item: _Signed, error: LighterError) -> None:
         self._stats["resent"] += 1
-        logger.info("lighter: {} goes out again: {}", transaction.label, error)
-        heapq.heappush(self._heap, (order, transaction))
-        await asyncio.sleep(self._retry_pause_s * max(transaction.attempts - 1, 0))
+        logger.info("lighter: {} goes out again: {}", item.transaction.label, error)
+        heapq.heappush(self._heap, (item.order, item.transaction))
+        await asyncio.sleep(self._retry_pause_s * max(item.transaction.attempts - 1, 0))
         self._ensure_running()
 
     def _finish(self, transaction: Transaction, reply: Reply) -> None:
@@ -290,3 +427,26 @@ def _not_executed(error: LighterError) -> bool:
     if isinstance(error, VenueError):
         return outcome_of_code(error.code) is Outcome.REFUSED and error.status < _SERVER_ERROR_STATUS
     return isinstance(error, NotSentError)
+
+
+def _taken(reply: TxReply) -> TxReply:
+    """Return a reply that says 200.
+
+    Raises:
+        VenueError: it says anything else.
+    """
+    if reply.error is not None:
+        raise VenueError(reply.error.code, reply.error.message)
+    if reply.code != CODE_OK:
+        raise VenueError(reply.code, reply.message)
+    return reply
+
+
+def _code(error: LighterError) -> int:
+    return error.code if isinstance(error, VenueError) else 0
+
+
+def _concerns_all(error: LighterError) -> bool:
+    """Tell whether a refusal of a batch is of the account or its pace, not of one of the transactions."""
+    refusal = refusal_of(_code(error))
+    return refusal.is_auth or refusal.cause is Cause.RATE_LIMITED

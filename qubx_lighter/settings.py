@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qubx_lighter.constants import NETWORKS, Network
+from qubx_lighter.constants import MAX_CANCEL_ALL_AHEAD_S, MIN_CANCEL_ALL_AHEAD_S, NETWORKS, Network
 from qubx_lighter.errors import ConfigurationError
 
 _VENUE_FIELDS: Final = ("network", "base_url", "ws_url", "chain_id")
@@ -26,6 +26,7 @@ _KEY_HEX_DIGITS: Final = 80  # 40 bytes
 _MAX_API_KEY_INDEX: Final = 254
 _MAX_ACCOUNT_INDEX: Final = 2**48 - 2
 _ENV_PREFIX: Final = "LIGHTER_"
+_ON_THE_WAY_S: Final = 30  # from here to the venue, queues and clocks included
 
 
 class Credentials(NamedTuple):
@@ -56,6 +57,9 @@ class LighterSettings(BaseSettings):
         tx_timeout_s: from sending a transaction to giving up on its answer.
         startup_timeout_s: loading the markets at start.
         order_expiry_days: lifetime of resting orders; the venue allows 5 minutes to 30 days.
+        batch_size: how many orders, amends and cancels that are asked for together may leave as one message; 1 for none.
+        dead_mans_switch_s: how long the account's orders outlive a process that is gone or cut off: the venue then cancels
+            all of them, those of others too; 0 for no switch.
         flush_timeout_s: how long closing waits for the answers to what was just sent.
         requests_per_minute: REST requests in any minute, None for what the venue allows one address without a premium
             account (60), and for any number where the venue is on this machine.
@@ -82,6 +86,8 @@ class LighterSettings(BaseSettings):
     tx_timeout_s: float = Field(default=5.0, gt=0)
     startup_timeout_s: float = Field(default=15.0, gt=0)
     order_expiry_days: float = Field(default=28.0, gt=5 / (24 * 60), le=30)
+    batch_size: int = Field(default=1, ge=1, le=15)
+    dead_mans_switch_s: float = Field(default=0.0, ge=0, le=MAX_CANCEL_ALL_AHEAD_S - _ON_THE_WAY_S)
     flush_timeout_s: float = Field(default=2.0, ge=0)
     requests_per_minute: int | None = Field(default=None, ge=1)
     listing_interval_s: float = Field(default=300.0, ge=60)
@@ -149,6 +155,14 @@ class LighterSettings(BaseSettings):
         if not str(given["ws_url"]).startswith(("ws://", "wss://")):
             raise ValueError(f"ws_url {given['ws_url']!r} is not of the form wss://host/stream")
         return given
+
+    @field_validator("dead_mans_switch_s")
+    @classmethod
+    def _leave_the_venue_time(cls, value: float) -> float:
+        least = MIN_CANCEL_ALL_AHEAD_S + _ON_THE_WAY_S
+        if 0 < value < least:
+            raise ValueError(f"the venue schedules nothing sooner than in five minutes: use {least} s or more, or 0")
+        return value
 
     @field_validator("collateral")
     @classmethod

@@ -19,7 +19,7 @@ import logging
 import operator
 import platform
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, SupportsIndex
@@ -33,13 +33,24 @@ from qubx_lighter.constants import (
     MAX_NONCE,
     MAX_PRICE_TICKS,
     NIL_MARKET_INDEX,
+    CancelAllTime,
+    Grouping,
     MarginMode,
     OrderType,
+    SelfTradeBehavior,
+    SelfTradeScope,
     TimeInForce,
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, LighterError, SigningError, TransportError, VenueError, WireError
 from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.order_table import (
+    OrderFields,
+    SelfTrade,
+    group_refusal,
+    order_refusal,
+    self_trade_refusal,
+)
 
 _THREAD_NAME: Final = "lighter-signer"
 _MAX_MARKET_ID: Final = 2**15 - 1  # what every release of the signer so far accepts
@@ -48,12 +59,9 @@ _MAX_TIME_MS: Final = 2**48 - 1
 _MAX_AUTH_TOKEN_S: Final = 8 * 3600  # the venue's maximum
 _TEST_NONCE: Final = 281_474_976_000  # like the next one, a number that shifted or cut arguments cannot give by chance
 _TEST_INDEX: Final = 1_234_567
-_LIFETIMES: Final[dict[tuple[int, int], bool]] = {  # (type, time in force) -> whether it has an expiry
-    (OrderType.LIMIT, TimeInForce.GTT): True,
-    (OrderType.LIMIT, TimeInForce.POST_ONLY): True,
-    (OrderType.LIMIT, TimeInForce.IOC): False,
-    (OrderType.MARKET, TimeInForce.IOC): False,
-}
+_NO_INTEGRATOR: Final = (0, 0, 0)  # account and fees: none attached, ever
+_DEFAULT_SELF_TRADE: Final = SelfTrade()  # expire the maker; the account is one self
+_KEEP_NONCE_ORDER: Final = 0  # each nonce is exactly the last plus one
 
 
 class SignedTx(NamedTuple):
@@ -65,10 +73,11 @@ class SignedTx(NamedTuple):
 
 
 class _Native(NamedTuple):
-    """The loaded library, and how to take one of its strings."""
+    """The loaded library, how to take one of its strings, and its C structure of an order in a group."""
 
     library: Any
     take: Callable[[Any], str | None]
+    order: Any
 
 
 class _Slot:
@@ -138,6 +147,8 @@ class Signer:
         reduce_only: bool,
         order_expiry_ms: int,
         nonce: int,
+        trigger_ticks: int = 0,
+        self_trade: SelfTrade = _DEFAULT_SELF_TRADE,
     ) -> SignedTx:
         """Sign a new order.
 
@@ -145,42 +156,63 @@ class Signer:
             market_id: the venue's id of the market.
             client_order_index: our id, 1 to 2**48 - 1, or 0 for none.
             base_lots: the size.
-            price_ticks: the limit, of a market order the worst price.
+            price_ticks: the limit, or the worst price of an order that takes whatever is there.
             is_ask: whether it sells.
             order_type: an ``OrderType``.
             time_in_force: a ``TimeInForce``.
             reduce_only: whether it may only reduce the position.
-            order_expiry_ms: 0 for immediate-or-cancel, else Unix milliseconds.
+            order_expiry_ms: 0 for none, else Unix milliseconds.
             nonce: the key's next.
+            trigger_ticks: 0 for none.
+            self_trade: what happens where it would meet an order of one's own.
 
         Raises:
-            SigningError: a value is out of range, or type, time in force and expiry do not go together.
+            SigningError: a value is out of range, or type, time in force, expiry and trigger do not go together.
         """
-        kind, tif = _ranged("order_type", order_type, 0, 1), _ranged("time_in_force", time_in_force, 0, 2)
-        expiry = _ranged("order_expiry_ms", order_expiry_ms, 0, _MAX_TIME_MS)
-        if (kind, tif) not in _LIFETIMES:
-            raise SigningError(f"a {OrderType(kind).name} order cannot be {TimeInForce(tif).name}")
-        if _LIFETIMES[kind, tif] != bool(expiry):
-            need = "needs an expiry" if _LIFETIMES[kind, tif] else "has no expiry"
-            raise SigningError(f"a {OrderType(kind).name} {TimeInForce(tif).name} order {need}, got {expiry}")
+        order = _checked(
+            OrderFields(
+                market_id=market_id,
+                client_order_index=client_order_index,
+                base_lots=_ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
+                price_ticks=price_ticks,
+                is_ask=is_ask,
+                order_type=order_type,  # type: ignore[arg-type]  # checked there
+                time_in_force=time_in_force,  # type: ignore[arg-type]
+                reduce_only=reduce_only,
+                trigger_ticks=trigger_ticks,
+                order_expiry_ms=order_expiry_ms,
+            )
+        )
         return await self._sign(
             TxType.CREATE_ORDER,
             "SignCreateOrder",
-            _market(market_id),
-            _ranged("client_order_index", client_order_index, 0, MAX_CLIENT_ORDER_INDEX),
-            _ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
-            _ranged("price_ticks", price_ticks, 1, MAX_PRICE_TICKS),
-            _ranged("is_ask", is_ask, 0, 1),
-            kind,
-            tif,
-            _ranged("reduce_only", reduce_only, 0, 1),
-            0,  # trigger price
-            expiry,
+            *order,
             *_NO_INTEGRATOR,
-            *_DEFAULT_SELF_TRADE,
+            *_modes(self_trade),
             _KEEP_NONCE_ORDER,
             _nonce(nonce),
         )
+
+    async def create_grouped_orders(
+        self, *, grouping: int, orders: Sequence[OrderFields], nonce: int, self_trade: SelfTrade = _DEFAULT_SELF_TRADE
+    ) -> SignedTx:
+        """Sign a group: an entry and what closes it (OTO, OTOCO), or two that close, of which one cancels the other (OCO).
+
+        Args:
+            grouping: a ``Grouping``.
+            orders: the entry first; what closes has a size of 0 behind an entry.
+            nonce: the key's next.
+            self_trade: as in ``create_order``.
+
+        Raises:
+            SigningError: a value is out of range, or the orders do not make such a group.
+        """
+        checked = [_checked(order) for order in orders]
+        refusal = group_refusal(_ranged("grouping", grouping, 1, 3), orders)
+        if refusal is not None:
+            raise SigningError(f"this group cannot be signed: {refusal}")
+        modes, number = _modes(self_trade), _nonce(nonce)
+        return await self._run(lambda: self._sign_group(Grouping(grouping), checked, modes, number))
 
     async def cancel_order(self, *, market_id: int, index: int, nonce: int) -> SignedTx:
         """Sign a cancel; ``index`` is the client order index or the venue's order index."""
@@ -189,9 +221,17 @@ class Signer:
         )
 
     async def modify_order(
-        self, *, market_id: int, index: int, base_lots: int, price_ticks: int, nonce: int
+        self,
+        *,
+        market_id: int,
+        index: int,
+        base_lots: int,
+        price_ticks: int,
+        nonce: int,
+        trigger_ticks: int = 0,
+        self_trade: SelfTrade = _DEFAULT_SELF_TRADE,
     ) -> SignedTx:
-        """Sign an amend to a new total size and price; ``index`` as in ``cancel_order``."""
+        """Sign an amend to a new total size, price and trigger; ``index`` as in ``cancel_order``."""
         return await self._sign(
             TxType.MODIFY_ORDER,
             "SignModifyOrder",
@@ -199,18 +239,31 @@ class Signer:
             _index(index),
             _ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
             _ranged("price_ticks", price_ticks, 1, MAX_PRICE_TICKS),
-            0,  # trigger price
+            _ranged("trigger_ticks", trigger_ticks, 0, MAX_PRICE_TICKS),
             *_NO_INTEGRATOR,
-            *_DEFAULT_SELF_TRADE,
+            *_modes(self_trade),
             _KEEP_NONCE_ORDER,
             _nonce(nonce),
             0,  # whatever the order's version is
         )
 
-    async def cancel_all(self, *, nonce: int) -> SignedTx:
-        """Sign an immediate cancel of every working order of the account."""
+    async def cancel_all(self, *, nonce: int, market_id: int | None = None) -> SignedTx:
+        """Sign an immediate cancel of every working order of the account, or of one market."""
+        market = NIL_MARKET_INDEX if market_id is None else _market(market_id)
+        return await self._cancel_all(CancelAllTime.IMMEDIATE, 0, market, nonce)
+
+    async def schedule_cancel_all(self, *, time_ms: int, nonce: int) -> SignedTx:
+        """Sign a cancel of every order for later: Unix milliseconds, which the venue wants 5 minutes to 15 days ahead."""
+        time = _ranged("time_ms", time_ms, 1, _MAX_TIME_MS)
+        return await self._cancel_all(CancelAllTime.SCHEDULED, time, NIL_MARKET_INDEX, nonce)
+
+    async def abort_scheduled_cancel_all(self, *, nonce: int) -> SignedTx:
+        """Sign the end of a cancel-all that is scheduled."""
+        return await self._cancel_all(CancelAllTime.ABORT_SCHEDULED, 0, NIL_MARKET_INDEX, nonce)
+
+    async def _cancel_all(self, when: CancelAllTime, time_ms: int, market: int, nonce: int) -> SignedTx:
         return await self._sign(
-            TxType.CANCEL_ALL_ORDERS, "SignCancelAllOrders", 0, 0, NIL_MARKET_INDEX, _KEEP_NONCE_ORDER, _nonce(nonce)
+            TxType.CANCEL_ALL_ORDERS, "SignCancelAllOrders", when, time_ms, market, _KEEP_NONCE_ORDER, _nonce(nonce)
         )
 
     async def update_leverage(
@@ -267,7 +320,21 @@ class Signer:
             self._native = native
         return self._native
 
-    def _call(self, native: _Native, tx_type: TxType, function: str, *arguments: int) -> SignedTx:
+    def _sign_group(
+        self, grouping: Grouping, orders: list[tuple[int, ...]], modes: tuple[int, int], nonce: int
+    ) -> SignedTx:
+        """Sign a group and read it back: its orders cross to C as structures, whose layout no argument check covers."""
+        native = self._ready()
+        array = (native.order * len(orders))(*(native.order(*order) for order in orders))
+        flags = (*_NO_INTEGRATOR, *modes, _KEEP_NONCE_ORDER, nonce)
+        arguments = (grouping, array, len(orders), *flags)
+        signed = self._call(native, TxType.CREATE_GROUPED_ORDERS, "SignCreateGroupedOrders", *arguments)
+        names = [name for name, _ in native.order._fields_]
+        told = [dict(zip(names, order, strict=True)) for order in orders]
+        _compare({"GroupingType": grouping, "Orders": told, "Nonce": nonce}, signed.tx_info)
+        return signed
+
+    def _call(self, native: _Native, tx_type: TxType, function: str, *arguments: Any) -> SignedTx:
         with self._owned(native):
             result = getattr(native.library, function)(*arguments, self._api_key_index, self._account_index)
         error, tx_info, tx_hash = native.take(result.err), native.take(result.txInfo), native.take(result.txHash)
@@ -318,7 +385,7 @@ class Signer:
     def _try_out(self, native: _Native) -> None:
         """Sign a known order and read it back, so that a mismatched binary is found out before it costs money."""
         known = (TxType.CREATE_ORDER, "SignCreateOrder", 3, _TEST_INDEX, 5, 7, 1, 0, 1, 1, 0, _MAX_TIME_MS)
-        flags = (*_NO_INTEGRATOR, *_DEFAULT_SELF_TRADE, _KEEP_NONCE_ORDER, _TEST_NONCE)
+        flags = (*_NO_INTEGRATOR, *_modes(_DEFAULT_SELF_TRADE), _KEEP_NONCE_ORDER, _TEST_NONCE)
         signed = self._call(native, *known, *flags)
         expected = {
             "AccountIndex": self._account_index,
@@ -360,11 +427,6 @@ class Signer:
         return VenueError(body.code, f"{who} could not be checked: {body.message}")
 
 
-_NO_INTEGRATOR: Final = (0, 0, 0)  # account and fees: none attached, ever
-_DEFAULT_SELF_TRADE: Final = (0, 0)  # expire the maker; the account is one self
-_KEEP_NONCE_ORDER: Final = 0  # each nonce is exactly the last plus one
-
-
 def generate_api_key() -> tuple[str, str]:
     """Make a new API key and return it with its public key, both ``0x`` and 80 hexadecimal digits.
 
@@ -387,7 +449,7 @@ def _load_native() -> _Native:
             from lighter import signer_client  # noqa: PLC0415 - takes a second, and only trading needs it
 
             sdk: Any = signer_client
-            return _Native(sdk.get_signer(), sdk.decode_and_free)
+            return _Native(sdk.get_signer(), sdk.decode_and_free, sdk.CreateOrderTxReq)
         except ImportError as error:
             raise SigningError(f"the Lighter SDK is missing: pip install qubx-lighter-api ({error})") from error
         except Exception as error:  # the SDK raises a bare Exception on a platform it has no library for
@@ -427,6 +489,43 @@ def _ranged(name: str, value: SupportsIndex, low: int, high: int) -> int:
     if not low <= number <= high:
         raise SigningError(f"{name} {number} is outside {low}..{high}")
     return number
+
+
+def _checked(order: OrderFields) -> tuple[int, ...]:
+    """Return an order's fields as the signer takes them, in its order, each within its range.
+
+    Raises:
+        SigningError: one is out of range, or they do not go together.
+    """
+    fields = (
+        _market(order.market_id),
+        _ranged("client_order_index", order.client_order_index, 0, MAX_CLIENT_ORDER_INDEX),
+        _ranged("base_lots", order.base_lots, 0, MAX_BASE_LOTS),
+        _ranged("price_ticks", order.price_ticks, 1, MAX_PRICE_TICKS),
+        _ranged("is_ask", order.is_ask, 0, 1),
+        _ranged("order_type", order.order_type, 0, max(OrderType)),
+        _ranged("time_in_force", order.time_in_force, 0, max(TimeInForce)),
+        _ranged("reduce_only", order.reduce_only, 0, 1),
+        _ranged("trigger_ticks", order.trigger_ticks, 0, MAX_PRICE_TICKS),
+        _ranged("order_expiry_ms", order.order_expiry_ms, 0, _MAX_TIME_MS),
+    )
+    refusal = order_refusal(
+        order.order_type,
+        order.time_in_force,
+        has_expiry=bool(order.order_expiry_ms),
+        has_trigger=bool(order.trigger_ticks),
+    )
+    if refusal is not None:
+        raise SigningError(f"this order cannot be signed: {refusal}")
+    return fields
+
+
+def _modes(self_trade: SelfTrade) -> tuple[int, int]:
+    behavior = _ranged("self-trade behavior", self_trade.behavior, 0, max(SelfTradeBehavior))
+    scope = _ranged("self-trade scope", self_trade.scope, 0, max(SelfTradeScope))
+    if (refusal := self_trade_refusal(self_trade)) is not None:
+        raise SigningError(f"this order cannot be signed: {refusal}")
+    return behavior, scope
 
 
 def _market(market_id: int) -> int:

@@ -23,6 +23,7 @@ from qubx.core.basics import (
     CtrlChannel,
     Instrument,
     LiveTimeProvider,
+    MarketType,
     Order,
     OrderRequest,
     OrderStatus,
@@ -180,7 +181,7 @@ class Desk:
 
     def instrument(self, symbol: str) -> Instrument:
         """Find an instrument as Qubx does."""
-        instrument = LookupsManager().find_symbol("LIGHTER", symbol)
+        instrument = LookupsManager().find_symbol("LIGHTER", symbol, MarketType.SWAP)
         assert instrument is not None
         return instrument
 

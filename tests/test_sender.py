@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -31,6 +31,48 @@ class Venue:
         self.unreachable = False
         self.fates: dict[str, list[Fate]] = {}
         self.hold: asyncio.Event | None = None
+        self.batches: list[list[str]] = []
+        self.partial = False
+
+    async def send_transactions(
+        self,
+        request_id: str,
+        tx_types: Sequence[int],
+        tx_infos: Sequence[str],
+        timeout: float,  # noqa: ASYNC109 - as the socket has it
+    ) -> TxReply:
+        """Take all or none, as the API does; where ``partial``, do what comes before the refused one all the same."""
+        assert len(tx_types) == len(tx_infos) <= 15
+        labels = [tx_info.split("@")[0] for tx_info in tx_infos]
+        self.batches.append(labels)
+        self.received += [(label, int(tx_info.split("@")[1])) for label, tx_info in zip(labels, tx_infos, strict=True)]
+        if self.hold is not None:
+            await self.hold.wait()
+        for lost in (never_left, lose_request):
+            if of_lost := [label for label in labels if self._fate(label) is lost]:
+                self.fates[of_lost[0]].pop(0)
+                raise lost(self, "")
+        before = self.next, list(self.executed)
+        answers: list[TxReply] = []
+        unanswered: Exception | None = None
+        for label, tx_info in zip(labels, tx_infos, strict=True):
+            answer = self._fate(label)(self, tx_info)
+            if isinstance(answer, Exception):
+                self.fates[label].pop(0)
+                unanswered = answer
+                continue
+            answers.append(answer)
+            if answer.error is not None:
+                if not self.partial:
+                    self.next, self.executed[:] = before
+                break
+        await asyncio.sleep(0)
+        if unanswered is not None:
+            raise unanswered
+        return answers[-1] if answers[-1].error else TxReply(code=200, tx_hash=[str(each.tx_hash) for each in answers])
+
+    def _fate(self, label: str) -> Fate:
+        return (self.fates.get(label) or [take])[0]
 
     async def send_transaction(self, *arguments: object) -> TxReply:
         """Serve both transports: the socket's call has four arguments, REST's has two."""
@@ -90,7 +132,7 @@ def never_left(_venue: Venue, _tx_info: str) -> Exception:
 class Desk:
     """A sender and what it reported."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: Venue, batch_size: int = 1) -> None:
         self.venue = venue
         self.replies: dict[str, Reply] = {}
         self.sender = TransactionSender(
@@ -101,6 +143,7 @@ class Desk:
             api_key_index=4,
             timeout_s=1.0,
             retry_pause_s=0.0,
+            batch_size=batch_size,
         )
 
     def submit(self, *labels: str, sign: Callable[[str, int], SignedTx] | None = None) -> None:
@@ -184,6 +227,133 @@ async def test_what_never_left_goes_out_again() -> None:
     await desk.finish()
     assert venue.executed == ["a", "b"]
     assert {"a": Outcome.ACCEPTED, "b": Outcome.ACCEPTED} == desk.outcomes()
+
+
+async def test_what_never_leaves_is_given_up_even_where_no_nonce_is_in_doubt() -> None:
+    venue = Venue()
+    venue.fates["b"] = [never_left] * 50
+    desk = Desk(venue)
+    desk.submit("a", "b", "c")
+    await desk.finish()
+    assert Reply(Outcome.REFUSED, 0, "socket is closed", "local-b@8", 8) == desk.replies["b"]
+    assert len([label for label, _ in venue.received if label == "b"]) == 5
+    assert venue.executed == ["a", "c"]
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_arrives_together_leaves_as_one_message_with_consecutive_nonces() -> None:
+    venue = Venue()
+    desk = Desk(venue, batch_size=15)
+    desk.submit(*(f"t{n}" for n in range(20)))
+    await desk.finish()
+    assert [[f"t{n}" for n in range(15)]] == [batch for batch in venue.batches if len(batch) == 15]
+    assert [(f"t{n}", 7 + n) for n in range(20)] == venue.received
+    assert Reply(Outcome.ACCEPTED, 200, "", "venue-t3@10", 10) == desk.replies["t3"]
+    assert {Outcome.ACCEPTED} == set(desk.outcomes().values())
+
+
+async def test_a_lone_transaction_is_no_batch() -> None:
+    venue = Venue()
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a")
+    await desk.finish()
+    assert ([], [("a", 7)]) == (venue.batches, venue.received)
+
+
+async def test_without_a_socket_there_are_no_batches() -> None:
+    venue = Venue()
+    venue.connected = False
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a", "b")
+    await desk.finish()
+    assert ([], ["a", "b"], 2) == (venue.batches, venue.executed, venue.over_rest)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+async def test_a_refused_batch_is_sorted_out_one_by_one_and_nothing_is_done_twice(partial: bool) -> None:
+    venue = Venue()
+    venue.partial = partial
+    venue.fates["c"] = [refuse(Code.NOT_ENOUGH_MARGIN)]
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a", "b", "c", "d", "e")
+    await desk.finish()
+    assert venue.executed == ["a", "b", "d", "e"]
+    assert (Outcome.REFUSED, Code.NOT_ENOUGH_MARGIN) == desk.replies["c"][:2]
+    done = Outcome.UNKNOWN if partial else Outcome.ACCEPTED  # consumed by whom, nobody can tell
+    assert {"a": done, "b": done, "c": Outcome.REFUSED, "d": Outcome.ACCEPTED, "e": Outcome.ACCEPTED} == desk.outcomes()
+
+
+async def test_a_batch_without_an_answer_is_unknown_as_a_whole_and_never_sent_again() -> None:
+    venue = Venue()
+    venue.fates["b"] = [lose_reply]
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a", "b", "c")
+    await desk.finish()
+    assert {Outcome.UNKNOWN} == set(desk.outcomes().values())
+    assert ["a", "b", "c"] == venue.executed
+
+
+@pytest.mark.parametrize("code", [Code.TOO_MANY_REQUESTS, Code.INVALID_SIGNATURE])
+async def test_a_refusal_that_is_of_the_account_is_of_the_whole_batch(code: Code) -> None:
+    venue = Venue()
+    venue.fates["a"] = [refuse(code)]
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a", "b")
+    await desk.finish()
+    assert {(Outcome.REFUSED, code)} == {reply[:2] for reply in desk.replies.values()}
+    assert [["a", "b"]] == venue.batches
+    assert [] == venue.executed
+
+
+async def test_a_batch_behind_a_refused_transaction_is_signed_anew() -> None:
+    venue = Venue()
+    venue.fates["a"] = [refuse(Code.NOT_ENOUGH_MARGIN)]
+    venue.hold = asyncio.Event()
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a")
+    while not venue.received:
+        await asyncio.sleep(0)
+    desk.submit("b", "c")
+    while len(venue.received) < 3:
+        await asyncio.sleep(0)
+    venue.hold.set()
+    await desk.finish()
+    assert ["b", "c"] == venue.executed
+    assert {"a": Outcome.REFUSED, "b": Outcome.ACCEPTED, "c": Outcome.ACCEPTED} == desk.outcomes()
+
+
+async def test_a_batch_with_a_nonce_that_somebody_else_took_is_unknown_and_the_next_one_is_right() -> None:
+    venue = Venue()
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a")
+    await desk.finish()
+    venue.next += 3
+    desk.submit("b", "c")
+    await desk.finish()
+    desk.submit("d", "e")
+    await desk.finish()
+    assert ["a", "d", "e"] == venue.executed
+    assert {Outcome.UNKNOWN} == {desk.outcomes()[label] for label in "bc"}
+
+
+async def test_a_signature_that_fails_leaves_no_hole_in_a_batch() -> None:
+    venue = Venue()
+    desk = Desk(venue, batch_size=15)
+
+    def fail(_label: str, _nonce: int) -> SignedTx:
+        raise SigningError("price out of range")
+
+    desk.submit("a")
+    desk.submit("b", sign=fail)
+    desk.submit("c")
+    await desk.finish()
+    assert [("a", 7), ("c", 8)] == venue.received
+    assert (Outcome.REFUSED, 0, "price out of range") == desk.replies["b"][:3]
+
+
+# --- the same, whatever happens --------------------------------------------------------------------------------------
 
 
 async def test_a_foreign_process_on_the_key_costs_a_resync_not_an_order() -> None:
@@ -276,13 +446,17 @@ async def test_close_ends_what_waits_for_an_answer() -> None:
 
 
 @pytest.mark.parametrize("another_process", [False, True])
+@pytest.mark.parametrize(("batch_size", "partial"), [(1, False), (4, False), (4, True), (15, False), (15, True)])
 @pytest.mark.parametrize("seed", range(20))
-async def test_whatever_happens_on_the_way_each_outcome_is_the_truth(seed: int, another_process: bool) -> None:
+async def test_whatever_happens_on_the_way_each_outcome_is_the_truth(
+    seed: int, batch_size: int, partial: bool, another_process: bool
+) -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)
     fates: list[Fate] = [take, take, take, refuse(Code.NOT_ENOUGH_MARGIN), lose_reply, lose_request, never_left]
     venue = Venue()
-    desk = Desk(venue)
+    venue.partial = partial
+    desk = Desk(venue, batch_size)
     labels = [f"t{n}" for n in range(200)]
     for label in labels:
         venue.fates[label] = [chance.choice(fates)]

@@ -237,3 +237,18 @@ def test_the_key_is_in_no_text_of_the_settings() -> None:
 
 def test_a_key_of_the_wrong_type_is_not_shown() -> None:
     assert KEY not in message_of({}, {**ACCOUNT, "secret": [KEY]})
+
+
+@pytest.mark.parametrize("value", [0, 330, 86_400])
+def test_a_dead_mans_switch_is_off_or_as_long_as_the_venue_wants_it(value: float) -> None:
+    assert value == LighterSettings.build({"dead_mans_switch_s": value}).dead_mans_switch_s
+
+
+@pytest.mark.parametrize("value", [300, 329.9, 15 * 86_400, -1])
+def test_a_dead_mans_switch_that_the_venue_would_refuse_is_refused(value: float) -> None:
+    assert "dead_mans_switch_s" in message_of({"dead_mans_switch_s": value})
+
+
+@pytest.mark.parametrize("value", [0, 16])
+def test_a_batch_has_up_to_fifteen_transactions(value: int) -> None:
+    assert "batch_size" in message_of({"batch_size": value})

@@ -25,11 +25,23 @@ from qubx_lighter.constants import (
     MAX_CLIENT_ORDER_INDEX,
     MAX_NONCE,
     MAX_PRICE_TICKS,
+    Grouping,
     OrderType,
+    SelfTradeBehavior,
+    SelfTradeScope,
     TimeInForce,
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, SigningError, TransportError, VenueError
+from qubx_lighter.protocol.order_table import (
+    TABLE,
+    OrderFields,
+    SelfTrade,
+    Terms,
+    group_refusal,
+    order_refusal,
+    self_trade_refusal,
+)
 from qubx_lighter.signer import Signer, generate_api_key
 
 EXPIRY = 1_797_824_653_863
@@ -75,7 +87,7 @@ def order(**changes: Any) -> dict[str, Any]:
     return options | changes
 
 
-def fields(tx_info: str, *names: str) -> tuple[object, ...]:
+def fields_of(tx_info: str, *names: str) -> tuple[object, ...]:
     body = json.loads(tx_info)
     return tuple(body[name] for name in names)
 
@@ -107,7 +119,7 @@ def spy_on_library(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     def spying() -> signer_module._Native:
         calls.append(Call("load", threading.current_thread().name))
         native = load()
-        return signer_module._Native(Spy(native.library), native.take)
+        return native._replace(library=Spy(native.library))
 
     monkeypatch.setattr(signer_module, "_load_native", spying)
     return calls
@@ -117,18 +129,12 @@ def spy_on_library(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 
 @pytest.mark.parametrize(
-    ("order_type", "time_in_force", "expiry"),
-    [
-        (OrderType.LIMIT, TimeInForce.GTT, EXPIRY),
-        (OrderType.LIMIT, TimeInForce.POST_ONLY, EXPIRY),
-        (OrderType.LIMIT, TimeInForce.IOC, 0),
-        (OrderType.MARKET, TimeInForce.IOC, 0),
-    ],
+    "terms", TABLE.values(), ids=lambda terms: f"{terms.order_type.name}-{terms.time_in_force.name}"
 )
 @pytest.mark.parametrize("flag", [True, False])
-async def test_each_kind_of_order_is_signed_as_told(
-    signer: Signer, order_type: OrderType, time_in_force: TimeInForce, expiry: int, flag: bool
-) -> None:
+async def test_each_order_of_the_table_is_signed_as_told(signer: Signer, terms: Terms, flag: bool) -> None:
+    expiry = EXPIRY if terms.has_expiry else 0
+    trigger = MAX_PRICE_TICKS - 1 if terms.has_trigger else 0
     signed = await signer.create_order(
         **order(
             market_id=24,
@@ -137,8 +143,9 @@ async def test_each_kind_of_order_is_signed_as_told(
             price_ticks=MAX_PRICE_TICKS,
             is_ask=flag,
             reduce_only=not flag,
-            order_type=order_type,
-            time_in_force=time_in_force,
+            order_type=terms.order_type,
+            time_in_force=terms.time_in_force,
+            trigger_ticks=trigger,
             order_expiry_ms=expiry,
             nonce=MAX_NONCE - 1,
         )
@@ -153,10 +160,10 @@ async def test_each_kind_of_order_is_signed_as_told(
         "BaseAmount": MAX_BASE_LOTS,
         "Price": MAX_PRICE_TICKS,
         "IsAsk": int(flag),
-        "Type": order_type,
-        "TimeInForce": time_in_force,
+        "Type": terms.order_type,
+        "TimeInForce": terms.time_in_force,
         "ReduceOnly": int(not flag),
-        "TriggerPrice": 0,
+        "TriggerPrice": trigger,
         "OrderExpiry": expiry,
         "Nonce": MAX_NONCE - 1,
         "L2TxAttributes": None,  # in particular no integrator fee
@@ -166,18 +173,174 @@ async def test_each_kind_of_order_is_signed_as_told(
     assert (14, 80) == (signed.tx_type, len(bytes.fromhex(signed.tx_hash)) * 2)
 
 
+async def native_refusal(signer: Signer, tx_type: TxType, function: str, *arguments: Any) -> str | None:
+    """Sign past all of our own checks, and return what the native library says."""
+    try:
+        await signer._run(lambda: signer._call(signer._ready(), tx_type, function, *arguments))
+    except SigningError as error:
+        return str(error).removeprefix("the native signer refused: ")
+    return None
+
+
+NAMED = {
+    "OrderTimeInForce": "time in force",
+    "OrderExpiry": "expiry",
+    "TriggerPrice": "trigger price",
+    "OrderType": "type",
+}
+
+
+@pytest.mark.parametrize("order_type", range(8))
+async def test_the_table_refuses_what_the_native_signer_refuses_and_for_its_reason(
+    signer: Signer, order_type: int
+) -> None:
+    for tif, expiry, trigger in itertools.product(range(4), (0, EXPIRY), (0, 290_000)):
+        fields = (0, 1, 1000, 300_000, 0, order_type, tif, 0, trigger, expiry)
+        theirs = await native_refusal(signer, TxType.CREATE_ORDER, "SignCreateOrder", *fields, 0, 0, 0, 0, 0, 0, 7)
+        ours = order_refusal(order_type, tif, has_expiry=bool(expiry), has_trigger=bool(trigger))
+        assert (theirs is None) == (ours is None), (tif, expiry, trigger, theirs, ours)
+        if theirs is not None and ours is not None and order_type in OrderType:
+            assert NAMED[theirs.split()[0]] in ours, (tif, expiry, trigger)
+
+
+@pytest.mark.parametrize("behavior", SelfTradeBehavior)
+@pytest.mark.parametrize("scope", SelfTradeScope)
+async def test_self_trade_modes_are_signed_or_refused_as_the_native_signer_does(
+    signer: Signer, behavior: SelfTradeBehavior, scope: SelfTradeScope
+) -> None:
+    fields = (0, 1, 1000, 300_000, 0, 0, 1, 0, 0, EXPIRY, 0, 0, 0, behavior, scope, 0, 7)
+    theirs = await native_refusal(signer, TxType.CREATE_ORDER, "SignCreateOrder", *fields)
+    self_trade = SelfTrade(behavior, scope)
+    assert (theirs is None) == (self_trade_refusal(self_trade) is None)
+    if theirs is not None:
+        with pytest.raises(SigningError, match="self-trades"):
+            await signer.create_order(**order(self_trade=self_trade))
+        return
+    signed = await signer.create_order(**order(self_trade=self_trade))
+    expected = {key: value for key, value in (("6", behavior), ("7", scope)) if value}
+    assert (expected or None,) == fields_of(signed.tx_info, "L2TxAttributes")
+
+
+def leg(order_type: OrderType, **changes: Any) -> OrderFields:
+    """What closes a long position in a group."""
+    options: dict[str, Any] = {
+        "market_id": 3,
+        "client_order_index": int(order_type),
+        "base_lots": 0,
+        "price_ticks": 240_000,
+        "is_ask": True,
+        "order_type": order_type,
+        "time_in_force": TimeInForce.IOC,
+        "reduce_only": True,
+        "trigger_ticks": 250_000,
+        "order_expiry_ms": EXPIRY,
+    }
+    return OrderFields(**options | changes)
+
+
+def entry(order_type: OrderType = OrderType.LIMIT, **changes: Any) -> OrderFields:
+    """What opens it."""
+    rests = order_type is OrderType.LIMIT
+    options: dict[str, Any] = {
+        "client_order_index": 99,
+        "base_lots": 1000,
+        "is_ask": False,
+        "time_in_force": TimeInForce.GTT if rests else TimeInForce.IOC,
+        "reduce_only": False,
+        "trigger_ticks": 0,
+        "order_expiry_ms": EXPIRY if rests else 0,
+    }
+    return leg(order_type, **options | changes)
+
+
+OTO, OCO, OTOCO = Grouping
+STOP, PROFIT = leg(OrderType.STOP_LOSS), leg(OrderType.TAKE_PROFIT)
+STOP_LIMIT = leg(OrderType.STOP_LOSS_LIMIT, time_in_force=TimeInForce.GTT)
+PROFIT_LIMIT = leg(OrderType.TAKE_PROFIT_LIMIT, time_in_force=TimeInForce.POST_ONLY)
+GROUPS: list[tuple[int, list[OrderFields]]] = [
+    (OTO, [entry(), STOP]),
+    (OTO, [entry(), PROFIT_LIMIT]),
+    (OTO, [entry(OrderType.MARKET), PROFIT]),
+    (OTO, [entry(time_in_force=TimeInForce.IOC, order_expiry_ms=0), STOP_LIMIT]),
+    (OTO, [entry(time_in_force=TimeInForce.POST_ONLY), STOP]),
+    (OTO, [entry(reduce_only=True), STOP]),
+    (OTO, [entry(client_order_index=0), leg(OrderType.STOP_LOSS, client_order_index=0)]),
+    (OTOCO, [entry(), STOP, PROFIT]),
+    (OTOCO, [entry(), PROFIT, STOP]),
+    (OTOCO, [entry(OrderType.MARKET), STOP_LIMIT, PROFIT_LIMIT]),
+    (OCO, [leg(OrderType.STOP_LOSS, base_lots=1000), leg(OrderType.TAKE_PROFIT, base_lots=1000)]),
+    (OCO, [PROFIT_LIMIT, STOP]),
+    # and what is no group
+    (OTO, [entry()]),
+    (OTO, [entry(), STOP, PROFIT]),
+    (OTOCO, [entry(), STOP]),
+    (OTO, [entry(), leg(OrderType.STOP_LOSS, base_lots=1000)]),
+    (OTO, [entry(), leg(OrderType.STOP_LOSS, reduce_only=False)]),
+    (OTO, [entry(), leg(OrderType.STOP_LOSS, is_ask=False)]),
+    (OTO, [entry(), leg(OrderType.STOP_LOSS, order_expiry_ms=EXPIRY + 1)]),
+    (OTO, [entry(), leg(OrderType.STOP_LOSS, market_id=4)]),
+    (OTO, [entry(), leg(OrderType.STOP_LOSS, client_order_index=99)]),
+    (OTO, [entry(), entry(is_ask=True, base_lots=0, reduce_only=True, client_order_index=5)]),
+    (OTO, [leg(OrderType.STOP_LOSS, base_lots=1000, is_ask=False), PROFIT]),
+    (OTO, [entry(OrderType.TWAP, time_in_force=TimeInForce.GTT, order_expiry_ms=EXPIRY), STOP]),
+    (OTOCO, [entry(), STOP, leg(OrderType.STOP_LOSS, client_order_index=5)]),
+    (OTOCO, [entry(OrderType.MARKET), STOP, leg(OrderType.TAKE_PROFIT, order_expiry_ms=EXPIRY + 1)]),
+    (OCO, [leg(OrderType.STOP_LOSS, base_lots=1000), leg(OrderType.TAKE_PROFIT, base_lots=900)]),
+    (OCO, [leg(OrderType.STOP_LOSS, is_ask=False), PROFIT]),
+    (OCO, [leg(OrderType.STOP_LOSS, base_lots=9, reduce_only=False), leg(OrderType.TAKE_PROFIT, base_lots=9)]),
+    (OCO, [STOP, leg(OrderType.STOP_LOSS, client_order_index=5)]),
+    (OCO, [entry(is_ask=True, reduce_only=True, base_lots=0), STOP]),
+]
+
+
+@pytest.mark.parametrize(("grouping", "orders"), GROUPS)
+async def test_groups_are_signed_as_told_or_refused_as_the_native_signer_does(
+    signer: Signer, grouping: int, orders: list[OrderFields]
+) -> None:
+    native = await signer._run(signer._ready)
+    rows = [signer_module._checked(order) for order in orders]
+    array = (native.order * len(rows))(*(native.order(*row) for row in rows))
+    arguments = (grouping, array, len(rows), 0, 0, 0, 0, 0, 0, 7)
+    theirs = await native_refusal(signer, TxType.CREATE_GROUPED_ORDERS, "SignCreateGroupedOrders", *arguments)
+    ours = group_refusal(grouping, orders)
+    assert (theirs is None) == (ours is None), (theirs, ours)
+    if ours is not None:
+        with pytest.raises(SigningError, match="this group cannot be signed"):
+            await signer.create_grouped_orders(grouping=grouping, orders=orders, nonce=7)
+        return
+    signed = await signer.create_grouped_orders(grouping=grouping, orders=orders, nonce=7)
+    assert 28 == signed.tx_type
+    names = "MarketIndex ClientOrderIndex BaseAmount Price IsAsk Type TimeInForce ReduceOnly TriggerPrice OrderExpiry"
+    told = [dict(zip(names.split(), row, strict=True)) for row in rows]
+    assert (grouping, told, 7, None) == fields_of(signed.tx_info, "GroupingType", "Orders", "Nonce", "L2TxAttributes")
+
+
+async def test_a_group_that_is_signed_otherwise_than_told_is_refused(
+    signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = await signer._run(signer._ready)
+
+    def take(pointer: object) -> str | None:
+        text = native.take(pointer)
+        return text if text is None else text.replace('"MarketIndex":3,"ClientOrderIndex":2', '"MarketIndex":2')
+
+    monkeypatch.setattr(signer, "_native", native._replace(take=take))
+    with pytest.raises(SigningError, match="something else than it is told"):
+        await signer.create_grouped_orders(grouping=OTO, orders=[entry(), STOP], nonce=7)
+
+
 async def test_cancel_takes_a_client_index_or_a_venue_index(signer: Signer) -> None:
     venue_index = (25 << 48) | 12345
     for index in (7, venue_index):
         signed = await signer.cancel_order(market_id=24, index=index, nonce=8)
         assert 15 == signed.tx_type
-        assert (24, index, 8, None) == fields(signed.tx_info, "MarketIndex", "Index", "Nonce", "L2TxAttributes")
+        assert (24, index, 8, None) == fields_of(signed.tx_info, "MarketIndex", "Index", "Nonce", "L2TxAttributes")
 
 
 async def test_modify_carries_the_new_total_and_price(signer: Signer) -> None:
     signed = await signer.modify_order(market_id=0, index=1, base_lots=900, price_ticks=MAX_PRICE_TICKS, nonce=9)
     assert 17 == signed.tx_type
-    assert (0, 1, 900, MAX_PRICE_TICKS, 0, 9, None) == fields(
+    assert (0, 1, 900, MAX_PRICE_TICKS, 0, 9, None) == fields_of(
         signed.tx_info, "MarketIndex", "Index", "BaseAmount", "Price", "TriggerPrice", "Nonce", "L2TxAttributes"
     )
 
@@ -185,13 +348,34 @@ async def test_modify_carries_the_new_total_and_price(signer: Signer) -> None:
 async def test_cancel_all_is_immediate_and_of_every_market(signer: Signer) -> None:
     signed = await signer.cancel_all(nonce=10)
     assert 16 == signed.tx_type
-    assert (0, 0, 10, None) == fields(signed.tx_info, "TimeInForce", "Time", "Nonce", "L2TxAttributes")
+    assert (0, 0, 10, None) == fields_of(signed.tx_info, "TimeInForce", "Time", "Nonce", "L2TxAttributes")
+
+
+async def test_modify_moves_the_trigger_too(signer: Signer) -> None:
+    signed = await signer.modify_order(
+        market_id=0, index=1, base_lots=900, price_ticks=5, trigger_ticks=MAX_PRICE_TICKS, nonce=9
+    )
+    assert (5, MAX_PRICE_TICKS) == fields_of(signed.tx_info, "Price", "TriggerPrice")
+
+
+@pytest.mark.parametrize("market_id", [0, 1, 2048])
+async def test_cancel_all_of_one_market_names_it(signer: Signer, market_id: int) -> None:
+    signed = await signer.cancel_all(nonce=10, market_id=market_id)
+    assert (0, 0, {"5": market_id}) == fields_of(signed.tx_info, "TimeInForce", "Time", "L2TxAttributes")
+
+
+async def test_cancel_all_is_scheduled_and_called_off(signer: Signer) -> None:
+    scheduled = await signer.schedule_cancel_all(time_ms=EXPIRY, nonce=10)
+    aborted = await signer.abort_scheduled_cancel_all(nonce=11)
+    names = "TimeInForce", "Time", "Nonce", "L2TxAttributes"
+    assert (1, EXPIRY, 10, None) == fields_of(scheduled.tx_info, *names)
+    assert (2, 0, 11, None) == fields_of(aborted.tx_info, *names)
 
 
 async def test_leverage_is_signed_as_a_margin_fraction(signer: Signer) -> None:
     signed = await signer.update_leverage(market_id=1, initial_margin_fraction=1000, margin_mode=1, nonce=11)
     assert 20 == signed.tx_type
-    assert (1, 1000, 1, 11) == fields(signed.tx_info, "MarketIndex", "InitialMarginFraction", "MarginMode", "Nonce")
+    assert (1, 1000, 1, 11) == fields_of(signed.tx_info, "MarketIndex", "InitialMarginFraction", "MarginMode", "Nonce")
 
 
 async def test_auth_token_names_its_end_account_and_key(signer: Signer) -> None:
@@ -218,7 +402,7 @@ async def test_auth_token_names_its_end_account_and_key(signer: Signer) -> None:
         ("price_ticks", 2**32 + 300000),
         ("is_ask", 257),
         ("reduce_only", 2),
-        ("order_type", 2),
+        ("order_type", 7),
         ("time_in_force", 3),
         ("order_expiry_ms", -1),
         ("order_expiry_ms", 2**63),
@@ -262,6 +446,11 @@ async def test_combinations_that_the_venue_does_not_know_are_refused(
         lambda signer: signer.modify_order(market_id=0, index=1, base_lots=0, price_ticks=1, nonce=1),
         lambda signer: signer.modify_order(market_id=0, index=1, base_lots=1, price_ticks=2**32, nonce=1),
         lambda signer: signer.cancel_all(nonce=-1),
+        lambda signer: signer.cancel_all(nonce=1, market_id=255),
+        lambda signer: signer.schedule_cancel_all(time_ms=0, nonce=1),
+        lambda signer: signer.modify_order(
+            market_id=0, index=1, base_lots=1, price_ticks=1, trigger_ticks=2**32, nonce=1
+        ),
         lambda signer: signer.update_leverage(market_id=0, initial_margin_fraction=0, margin_mode=0, nonce=1),
         lambda signer: signer.update_leverage(market_id=0, initial_margin_fraction=10_001, margin_mode=0, nonce=1),
         lambda signer: signer.update_leverage(market_id=0, initial_margin_fraction=500, margin_mode=2, nonce=1),
@@ -356,7 +545,7 @@ async def test_a_library_that_signs_something_else_is_refused_at_load(
                 return text
             return json.dumps(json.loads(text) | {field: 3})
 
-        return signer_module._Native(native.library, take)
+        return native._replace(take=take)
 
     monkeypatch.setattr(signer_module, "_load_native", shifted)
     signer = make(api_key[0])
@@ -449,7 +638,9 @@ def test_importing_the_sdk_leaves_logging_as_it_was(tmp_path: Path) -> None:
     (noisy / "__init__.py").write_text(
         "import logging\nlogging.basicConfig(level=logging.DEBUG)\nlogging.disable(10)\n"
     )
-    (noisy / "signer_client.py").write_text("def get_signer(): return 'library'\ndef decode_and_free(pointer): pass\n")
+    (noisy / "signer_client.py").write_text(
+        "def get_signer(): return 'library'\ndef decode_and_free(pointer): pass\nclass CreateOrderTxReq: pass\n"
+    )
     code = """
         import logging
         from qubx_lighter.signer import _load_native

@@ -6,12 +6,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pytest
 from qubx.core.account_manager.manager import AccountManager
-from qubx.core.basics import Order, OrderOrigin, OrderRequest, OrderStatus, OrderType, RejectCause
+from qubx.core.basics import Order, OrderOrigin, OrderRequest, OrderStatus, RejectCause
+from qubx.core.context import StrategyContext
 from qubx.core.events import (
     AccountSnapshotEvent,
     BalanceUpdateEvent,
@@ -29,6 +31,7 @@ from qubx.core.events import (
 )
 from qubx.core.exceptions import InvalidOrderParameters, NotSupported
 
+from qubx_lighter.connector import connector_of
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.protocol.requests import Request
 from qubx_lighter.sim import model
@@ -97,7 +100,7 @@ def test_an_amended_total_counts_what_is_filled(desk: Desk, venue: LiveVenue) ->
 
 
 def test_a_market_order_is_filled_within_its_bound(desk: Desk, venue: LiveVenue) -> None:
-    with pytest.raises(InvalidOrderParameters, match="no quote for ETH-USDC"):
+    with pytest.raises(InvalidOrderParameters, match="no quote of both sides for ETH-USDC"):
         desk.submit("ETH-USDC", 0.5)
     desk.provider.subscribe("quote", {desk.instrument("ETH-USDC")})
     desk.until(lambda: desk.provider.get_quote(desk.instrument("ETH-USDC")) is not None)
@@ -166,13 +169,20 @@ def test_too_little_margin_is_a_rejection_with_the_venues_code(desk: Desk) -> No
     assert [order.client_order_id] == desk.health.submits
 
 
-def test_too_small_an_order_is_a_rejection_that_says_so(desk: Desk) -> None:
-    order = desk.submit("ETH-USDC", 0.005, 1500.0)  # 7.5 USDC, where the venue wants 10
-    desk.until_status(order, OrderStatus.REJECTED)
-    (event,) = desk.of_type(OrderRejectedEvent)
-    assert RejectCause.TOO_SMALL == event.cause
+def test_too_small_an_order_is_refused_before_anything_is_sent(desk: Desk) -> None:
+    with pytest.raises(InvalidOrderParameters, match=r"7\.5 USDC is below the venue's minimum 10"):
+        desk.submit("ETH-USDC", 0.005, 1500.0)
     with pytest.raises(InvalidOrderParameters, match=r"size 0\.0049 is below the venue's minimum 0\.0050"):
         desk.submit("ETH-USDC", 0.0049, 3990.0)
+    assert {} == desk.account.get_orders()
+
+
+def test_an_amend_that_leaves_too_little_is_a_rejection_that_says_so(desk: Desk) -> None:
+    order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3990.0), OrderStatus.ACCEPTED)
+    desk.amend(order, quantity=0.0049)
+    desk.until(lambda: desk.of_type(OrderUpdateRejectedEvent))
+    (event,) = desk.of_type(OrderUpdateRejectedEvent)
+    assert RejectCause.TOO_SMALL == event.cause
 
 
 def test_a_rest_below_the_minimum_can_be_closed(desk: Desk, venue: LiveVenue) -> None:
@@ -199,10 +209,38 @@ def test_an_unknown_time_in_force_is_refused_before_anything_is_sent(desk: Desk,
         desk.submit("ETH-USDC", 0.5, 3990.0, tif=tif)
 
 
-def test_a_stop_order_is_refused_before_anything_is_sent(desk: Desk) -> None:
-    request = OrderRequest(desk.instrument("ETH-USDC"), 0.5, 3990.0, OrderType.STOP_LIMIT, client_id="x")
-    with pytest.raises(NotSupported, match="STOP_LIMIT is not supported"):
+def test_an_unknown_order_type_is_refused_before_anything_is_sent(desk: Desk) -> None:
+    request = OrderRequest(desk.instrument("ETH-USDC"), 0.5, 3990.0, "ICEBERG", client_id="x")  # type: ignore[arg-type]
+    with pytest.raises(NotSupported, match="ICEBERG is not supported: MARKET, LIMIT, STOP_MARKET, STOP_LIMIT are"):
         desk.connector.submit_order(request)
+
+
+def test_two_hundred_orders_are_cancelled_with_one_transaction(desk: Desk, venue: LiveVenue) -> None:
+    orders = [desk.submit("ETH-USDC", 0.01, 3900.0 - n) for n in range(200)]
+    desk.until(lambda: all(desk.order(order).status is OrderStatus.ACCEPTED for order in orders))
+    known = desk.connector.broker._sender.stats()["transactions"]  # type: ignore[attr-defined]
+    connector_of(SimpleNamespace(_connectors={"LIGHTER": desk.connector})).cancel_all_orders()
+    desk.until(lambda: all(desk.order(order).status is OrderStatus.CANCELED for order in orders))
+    assert known + 1 == desk.connector.broker._sender.stats()["transactions"]  # type: ignore[attr-defined]
+    desk.until_equal()
+    assert {} == venue.truth()["orders"]
+
+
+def test_the_orders_of_one_market_are_cancelled_and_the_others_stay(desk: Desk, venue: LiveVenue) -> None:
+    gone = [desk.submit("ETH-USDC", 0.1, 3990.0 - n) for n in range(3)]
+    stays = desk.until_status(desk.submit("BTC-USDC", 0.001, 99_000.0), OrderStatus.ACCEPTED)
+    desk.until(lambda: all(desk.order(order).status is OrderStatus.ACCEPTED for order in gone))
+    desk.connector.cancel_all_orders(desk.instrument("ETH-USDC"))  # type: ignore[attr-defined]
+    desk.until(lambda: all(desk.order(order).status is OrderStatus.CANCELED for order in gone))
+    desk.until_equal()
+    assert OrderStatus.ACCEPTED == desk.order(stays).status
+
+
+def test_there_is_no_connector_behind_a_simulation() -> None:
+    assert "_connectors" in StrategyContext.__annotations__
+    for context in (SimpleNamespace(), SimpleNamespace(_connectors={"LIGHTER": object()})):
+        with pytest.raises(NotSupported, match="no live connector of LIGHTER"):
+            connector_of(context)
 
 
 def test_an_order_expires(venue: LiveVenue) -> None:

@@ -73,10 +73,13 @@ class _Recent[K, V]:
 
 # --- client ids ------------------------------------------------------------------------------------------------------
 
-_COUNTER_BITS: Final = 40
+_COUNTER_BITS: Final = 38  # Qubx counts tenths of seconds since 1970: enough for 870 years
 _COUNTER_LIMIT: Final = 1 << _COUNTER_BITS
+_ROLE_BITS: Final = 2
+_ROLES: Final = ("", ".tp", ".sl")  # an order, and the two that close it in a group
+_TAG_SHIFT: Final = _ROLE_BITS + _COUNTER_BITS
 _HASH_TAG: Final = 255
-_QUBX_ID: Final = re.compile(r"qubx_.+_([1-9][0-9]*)")
+_QUBX_ID: Final = re.compile(r"qubx_.+_([1-9][0-9]*)(\.tp|\.sl)?")
 _FOREIGN_ID: Final = re.compile(r"lighter_([1-9][0-9]*)")
 _REMEMBERED_IDS: Final = 100_000
 
@@ -84,9 +87,10 @@ _REMEMBERED_IDS: Final = 100_000
 class ClientIds:
     """Translate client ids to the venue's 48-bit ``client_order_index`` and back; callable from any thread.
 
-    The upper 8 bits are a tag. Qubx's own ids, ``qubx_{symbol}_{counter}``, become this bot's tag and the counter,
-    which a later process can turn back; an index of another bot is ``lighter_{index}``; any other id becomes tag 255
-    and a hash, known for the life of this process.
+    The upper 8 bits are a tag, 2 a role, 38 a counter. Qubx's own ids, ``qubx_{symbol}_{counter}``, become this bot's tag
+    and the counter, which a later process can turn back; so do the ids of what closes such an order in a group, with
+    ``.tp`` and ``.sl`` behind; an index of another bot is ``lighter_{index}``; any other id becomes tag 255 and a hash,
+    known for the life of this process.
 
     Args:
         tag: 0 to 254, different for each bot of an account; the API key's index is.
@@ -121,16 +125,19 @@ class ClientIds:
             known = self._ids.get(index)
         if known is not None:
             return known
-        tag, counter = divmod(index, _COUNTER_LIMIT)
-        return f"qubx_{symbol}_{counter}" if tag == self._tag and counter else f"lighter_{index}"
+        tag, rest = divmod(index, 1 << _TAG_SHIFT)
+        role, counter = divmod(rest, _COUNTER_LIMIT)
+        if tag != self._tag or not counter or role >= len(_ROLES):
+            return f"lighter_{index}"
+        return f"qubx_{symbol}_{counter}{_ROLES[role]}"
 
     def _encode(self, client_id: str) -> int:
         if (match := _QUBX_ID.fullmatch(client_id)) and (counter := int(match[1])) < _COUNTER_LIMIT:
-            return (self._tag << _COUNTER_BITS) | counter
+            return (self._tag << _TAG_SHIFT) | (_ROLES.index(match[2] or "") << _COUNTER_BITS) | counter
         if (match := _FOREIGN_ID.fullmatch(client_id)) and (index := int(match[1])) <= MAX_CLIENT_ORDER_INDEX:
             return index
-        digest = blake2b(client_id.encode(), digest_size=_COUNTER_BITS // 8).digest()
-        return (_HASH_TAG << _COUNTER_BITS) | int.from_bytes(digest)
+        digest = blake2b(client_id.encode(), digest_size=_TAG_SHIFT // 8).digest()
+        return (_HASH_TAG << _TAG_SHIFT) | int.from_bytes(digest)
 
 
 # --- order rows ------------------------------------------------------------------------------------------------------

@@ -40,7 +40,10 @@ _PROGRESS: Final = {
 
 @dataclass(slots=True)
 class Request:
-    """One write; ``price`` and ``quantity`` are what an amend asked for (quantity: the new total), None = unchanged."""
+    """One write; ``price`` and ``quantity`` are what an amend asked for (quantity: the new total), None = unchanged.
+
+    ``tx_type`` is the transaction's where it is not the kind: a group is the creation of its first order.
+    """
 
     kind: TxType
     client_id: str
@@ -51,6 +54,7 @@ class Request:
     progress: Progress = Progress.QUEUED
     tx_hash: str = ""
     time_ns: int = 0  # of the last progress
+    tx_type: TxType | None = None
 
 
 class RequestBook:
@@ -111,7 +115,7 @@ class RequestBook:
             request = self._by_transaction.get(row.hash)
             if request is None and nonce is not None:
                 request = self._by_transaction.get(_nonce_key(nonce))
-        return request if request is not None and request.kind == row.type else None
+        return request if request is not None and (request.tx_type or request.kind) == row.type else None
 
     def _index(self, request: Request, *keys: str) -> None:
         with self._lock:

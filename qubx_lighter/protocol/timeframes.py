@@ -26,14 +26,20 @@ def bar_open(time_ms: int, timeframe_ms: int) -> int:
 
 
 def merge(rows: Iterable[CandleRow], timeframe_ms: int) -> list[CandleRow]:
-    """Add candles, oldest first, up to bars of ``timeframe_ms``; a bar is what its candles are, however few."""
+    """Add candles, oldest first, up to bars of ``timeframe_ms``; a bar is what its candles are, however few.
+
+    A bar of the venue's opens with its first trade: candles without one count only where their bar has no other.
+    """
     bars: list[CandleRow] = []
     for row in rows:
         opened = bar_open(row.t, timeframe_ms)
-        if bars and bars[-1].t == opened:
+        fresh = CandleRow(opened, row.o, row.h, row.l, row.c, row.v, row.V, row.i)
+        if not bars or bars[-1].t != opened:
+            bars.append(fresh)
+        elif not bars[-1].v:
+            bars[-1] = fresh
+        elif row.v:
             extend(bars[-1], row)
-        else:
-            bars.append(CandleRow(opened, row.o, row.h, row.l, row.c, row.v, row.V, row.i))
     return bars
 
 

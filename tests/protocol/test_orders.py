@@ -63,7 +63,9 @@ def test_any_index_leads_back_to_itself(tag: int, index: int) -> None:
         "mine",
         "qubx_BTC-USDC_0",
         "qubx_BTC-USDC_007",
-        f"qubx_BTC-USDC_{2**40}",
+        f"qubx_BTC-USDC_{2**38}",
+        "qubx_BTC-USDC_7.xx",
+        "mine.tp",
         "qubx_BTC-USDC_12x",
         "qubx_BTC-USDC_\uff11",
         "lighter_0",
@@ -80,6 +82,20 @@ def test_any_other_id_is_hashed_and_remembered(client_id: str) -> None:
     assert client_id == ids.client_id_of(index, "BTC-USDC")
     assert index == ids.index_of(client_id)
     assert index == ClientIds(9).index_of(client_id)
+    assert f"lighter_{index}" == ClientIds(4).client_id_of(index, "BTC-USDC")
+
+
+@pytest.mark.parametrize(("suffix", "role"), [(".tp", 1), (".sl", 2)])
+def test_the_ids_of_what_closes_an_order_in_a_group_survive_a_restart(suffix: str, role: int) -> None:
+    client_id = f"qubx_BTC-USDC_17912345678{suffix}"
+    index = ClientIds(4).index_of(client_id)
+    assert (4 << 40) | (role << 38) | 17912345678 == index
+    assert client_id == ClientIds(4).client_id_of(index, "BTC-USDC")
+    assert f"lighter_{index}" == ClientIds(5).client_id_of(index, "BTC-USDC")
+
+
+def test_a_role_that_nobody_has_is_foreign() -> None:
+    index = (4 << 40) | (3 << 38) | 17912345678
     assert f"lighter_{index}" == ClientIds(4).client_id_of(index, "BTC-USDC")
 
 

@@ -54,6 +54,14 @@ def test_random_candles_add_up_to_what_their_trades_make_at_once() -> None:
         assert candles(trades, timeframe_ms) == merge(merge(minutes, resolution_ms), timeframe_ms), seed
 
 
+def test_a_bar_opens_with_its_first_trade() -> None:
+    flat = CandleRow(0, 5.0, 5.0, 5.0, 5.0)
+    traded = CandleRow(MINUTE, 7.0, 8.0, 6.0, 7.5, 2.0, 14.0, 3)
+    later = CandleRow(2 * MINUTE, 7.5, 7.5, 7.5, 7.5)
+    assert [CandleRow(0, 7.0, 8.0, 6.0, 7.5, 2.0, 14.0, 3)] == merge([flat, traded, later], 5 * MINUTE)
+    assert [CandleRow(0, 5.0, 5.0, 5.0, 5.0)] == merge([flat, CandleRow(MINUTE, 5.0, 5.0, 5.0, 5.0)], 5 * MINUTE)
+
+
 def candles(trades: list[tuple[int, int, int]], length_ms: int) -> list[CandleRow]:
     """Make candles of trades (time, price, size), the slow way."""
     rows = []

@@ -1,0 +1,434 @@
+"""From what a strategy asks for to what is signed: an order request and its options in the venue's integers.
+
+Options beside Qubx's own (``reduce_only``, ``post_only``, ``stop_type``, ``reprice_if_crossing``):
+
+===================  ==================================================================================================
+``trigger_type``     of a stop order: ``stop_loss`` (the default) or ``take_profit``
+``limit_price``      of a stop-limit order: the limit once triggered; without it the trigger price
+``slippage``         of what takes whatever is there: worst price, as a fraction of the best, or of the trigger price
+``expires_in_s``     lifetime, 5 minutes to 30 days
+``twap_s``           work the order over that time
+``take_profit``      close the position there: a trigger price, or ``{"trigger": ..., "limit_price": ...}``; on a stop order
+                     the two cancel each other (OCO), on any other they wait for its fill (OTO, with both OTOCO)
+``stop_loss``        the same
+``self_trade``       ``expire_maker`` (the default), ``expire_taker``, ``expire_both`` or ``reduce``
+``self_trade_scope`` ``account`` (the default) or ``master_account``
+===================  ==================================================================================================
+
+Other options are none of ours and are left alone. A buyer's prices are rounded down, a seller's up, triggers included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from qubx.core.basics import (
+    OPTION_REPRICE_IF_CROSSING,
+    Instrument,
+    MarketType,
+    Order,
+    OrderRequest,
+    resolve_reduce_only,
+)
+from qubx.core.exceptions import InvalidOrderParameters, NotSupported
+from qubx.core.series import Quote
+
+from qubx_lighter.constants import (
+    MAX_ORDER_EXPIRY_MS,
+    MIN_ORDER_EXPIRY_MS,
+    Grouping,
+    OrderType,
+    SelfTradeBehavior,
+    SelfTradeScope,
+    TimeInForce,
+)
+from qubx_lighter.errors import UnitsError
+from qubx_lighter.markets import Market
+from qubx_lighter.protocol.order_table import (
+    QUBX_TYPES,
+    STOP_LOSSES,
+    OrderFields,
+    SelfTrade,
+    Terms,
+    group_refusal,
+    select,
+    self_trade_refusal,
+)
+from qubx_lighter.settings import LighterSettings
+
+_DAY_MS: Final = 24 * 3600 * 1000
+_STOPS: Final = ("STOP_MARKET", "STOP_LIMIT")
+_LEGS: Final = {"take_profit": ".tp", "stop_loss": ".sl"}
+_LEG_FIELDS: Final = {"trigger", "limit_price"}
+_BEHAVIORS: Final = {behavior.name.lower(): behavior for behavior in SelfTradeBehavior}
+_SCOPES: Final = {scope.name.lower(): scope for scope in SelfTradeScope}
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPlan:
+    """What is to be signed: one order, or a group with the order that was asked for first."""
+
+    orders: tuple[OrderFields, ...]
+    grouping: Grouping | None
+    self_trade: SelfTrade
+
+
+class Amendment(NamedTuple):
+    """What a working order is to become."""
+
+    base_lots: int
+    price_ticks: int
+    trigger_ticks: int
+    self_trade: SelfTrade
+
+
+class _Leg(NamedTuple):
+    """What closes a position in a group: ``limit`` None for a market order once triggered."""
+
+    name: str
+    trigger: float
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPlanner:
+    """Plan the orders of one account.
+
+    Args:
+        settings: slippage and lifetime where an order names none.
+        index_of: client id -> client_order_index; raises ``ValueError`` where that is not possible.
+        best: the best prices by which an order without a price is bounded; raises where there are none.
+        glance: the best prices where they are known.
+        now_ms: Qubx's clock.
+    """
+
+    settings: LighterSettings
+    index_of: Callable[[str], int]
+    best: Callable[[Instrument], Quote]
+    glance: Callable[[Instrument], Quote | None]
+    now_ms: Callable[[], int]
+
+    def plan(self, request: OrderRequest, market: Market) -> OrderPlan:
+        """Plan a new order.
+
+        Raises:
+            InvalidOrderParameters: it cannot be sent as it is; the text says what is wrong.
+            NotSupported: the venue has no such order type.
+        """
+        if request.client_id is None:
+            raise InvalidOrderParameters("an order needs a client id")
+        options = request.options
+        if request.order_type not in QUBX_TYPES:
+            raise NotSupported(f"order type {request.order_type} is not supported: {', '.join(QUBX_TYPES)} are")
+        terms = _terms(request)
+        legs = [leg for leg in (_leg(options, name) for name in _LEGS) if leg is not None]
+        spot = market.market_type is MarketType.SPOT
+        reduce_only = bool(resolve_reduce_only(options)) and not spot  # which Qubx sets by itself, and spot has not
+        is_ask = request.side == "SELL"
+        order = OrderFields(
+            market_id=market.market_id,
+            client_order_index=self._index(request.client_id),
+            base_lots=_lots(market, request.quantity),
+            price_ticks=self._price_ticks(market, request, terms, is_ask=is_ask),
+            is_ask=is_ask,
+            order_type=terms.order_type,
+            time_in_force=terms.time_in_force,
+            reduce_only=reduce_only,
+            trigger_ticks=_ticks(market, _given(request), up=is_ask) if terms.has_trigger else 0,
+            order_expiry_ms=self._expiry_ms(options, terms, for_legs=bool(legs)),
+        )
+        self._check_size(market, request, order)
+        if not legs:
+            return OrderPlan((order,), None, self_trade_of(options))
+        if spot:
+            raise _wrong(
+                market, "the orders that close a position in a group are reduce-only, which spot orders cannot be"
+            )
+        return self._group(request, market, order, legs)
+
+    def amendment(self, order: Order, market: Market, price: float | None, quantity: float | None) -> Amendment:
+        """Plan an amend; ``quantity`` is the new total, ``price`` of a stop order its new trigger.
+
+        Raises:
+            InvalidOrderParameters: a market order, one that waits for its parent, or a total at or below what is filled,
+                which the venue would take as a silent close.
+        """
+        if order.price is None:
+            raise InvalidOrderParameters(f"{order.client_order_id} is a market order: it cannot be amended")
+        if not order.quantity:
+            raise InvalidOrderParameters(
+                f"{order.client_order_id} waits for its parent's fill: it has no size to amend yet"
+            )
+        total = order.quantity if quantity is None else quantity
+        if total <= order.filled_quantity:
+            raise InvalidOrderParameters(
+                f"new total {total} of {order.client_order_id} is not above the filled {order.filled_quantity}: "
+                "Lighter would close the order; cancel it instead"
+            )
+        wanted = order.price if price is None else price
+        is_ask = order.side == "SELL"
+        lots, self_trade = _lots(market, total), self_trade_of(order.options)
+        if order.type not in _STOPS:
+            return Amendment(lots, _ticks(market, wanted, up=is_ask), 0, self_trade)
+        limit = _number(order.options, "limit_price") if order.type == "STOP_LIMIT" else None
+        after = self._after_trigger(
+            wanted, limit, at_market=order.type == "STOP_MARKET", is_ask=is_ask, options=order.options
+        )
+        return Amendment(lots, _ticks(market, after, up=is_ask), _ticks(market, wanted, up=is_ask), self_trade)
+
+    # --- prices ------------------------------------------------------------------------------------------------------
+
+    def _price_ticks(self, market: Market, request: OrderRequest, terms: Terms, *, is_ask: bool) -> int:
+        if terms.has_trigger:
+            at_market = request.order_type == "STOP_MARKET"
+            limit = None if at_market else _number(request.options, "limit_price")
+            after = self._after_trigger(
+                _given(request), limit, at_market=at_market, is_ask=is_ask, options=request.options
+            )
+            return _ticks(market, after, up=is_ask)
+        if request.price is None and request.order_type == "LIMIT":
+            raise _wrong(market, "a LIMIT order needs a price")
+        if request.price is None:
+            quote = self.best(request.instrument)
+            bound = self._beyond(quote.bid if is_ask else quote.ask, is_ask=is_ask, options=request.options)
+            return _ticks(market, bound, up=is_ask)
+        ticks = _ticks(market, request.price, up=is_ask)
+        if terms.time_in_force is TimeInForce.POST_ONLY and request.options.get(OPTION_REPRICE_IF_CROSSING):
+            return self._behind_the_touch(market, request.instrument, ticks, is_ask=is_ask)
+        return ticks
+
+    def _behind_the_touch(self, market: Market, instrument: Instrument, ticks: int, *, is_ask: bool) -> int:
+        """Move a post-only price that would cross to one tick from the other side."""
+        quote = self.glance(instrument)
+        if quote is None:
+            return ticks
+        if is_ask:
+            return max(ticks, _ticks(market, quote.bid, up=True) + 1)
+        return max(1, min(ticks, _ticks(market, quote.ask, up=False) - 1))
+
+    def _after_trigger(
+        self, trigger: float, limit: float | None, *, at_market: bool, is_ask: bool, options: Mapping[str, Any]
+    ) -> float:
+        if at_market:
+            return self._beyond(trigger, is_ask=is_ask, options=options)
+        return trigger if limit is None else limit
+
+    def _beyond(self, price: float, *, is_ask: bool, options: Mapping[str, Any]) -> float:
+        """Give the worst price that is still taken where ``price`` is the best."""
+        slippage = _number(options, "slippage")
+        if slippage is None:
+            slippage = self.settings.market_slippage
+        elif slippage >= 1:
+            raise InvalidOrderParameters(f"slippage is a fraction of the price below 1, not {slippage:g}")
+        return price * (1 - slippage) if is_ask else price * (1 + slippage)
+
+    # --- the rest of an order ----------------------------------------------------------------------------------------
+
+    def _index(self, client_id: str) -> int:
+        try:
+            return self.index_of(client_id)
+        except ValueError as error:
+            raise InvalidOrderParameters(str(error)) from error
+
+    def _expiry_ms(self, options: Mapping[str, Any], terms: Terms, *, for_legs: bool) -> int:
+        lifetime_s, twap_s = _number(options, "expires_in_s"), _number(options, "twap_s")
+        if twap_s is not None and lifetime_s is not None:
+            raise InvalidOrderParameters("a TWAP ends with twap_s: give no expires_in_s")
+        if not terms.has_expiry:
+            if lifetime_s is not None and not for_legs:
+                raise InvalidOrderParameters(f"a {terms.order_type.name} order that never rests takes no expires_in_s")
+            return 0
+        return self._end_ms(lifetime_s if twap_s is None else twap_s)
+
+    def _end_ms(self, lifetime_s: float | None) -> int:
+        if lifetime_s is None:
+            return self.now_ms() + int(self.settings.order_expiry_days * _DAY_MS)
+        lifetime_ms = round(lifetime_s * 1000)
+        if not MIN_ORDER_EXPIRY_MS <= lifetime_ms <= MAX_ORDER_EXPIRY_MS:
+            raise InvalidOrderParameters(f"the venue's orders live 5 minutes to 30 days, not {lifetime_s:g} s")
+        return self.now_ms() + lifetime_ms
+
+    def _check_size(self, market: Market, request: OrderRequest, order: OrderFields) -> None:
+        """Refuse what is too small or too large for the venue; what only reduces a position may be as small as it is."""
+        if order.reduce_only:
+            return
+        if order.base_lots < market.min_base_lots:
+            raise _wrong(
+                market,
+                f"size {request.quantity:g} is below the venue's minimum "
+                f"{market.scale.format_size(market.min_base_lots)} of orders that are not reduce-only",
+            )
+        # A worst price is not what is paid: with it the venue may still find enough, and it has the last word.
+        ticks = max(order.price_ticks, order.trigger_ticks)
+        value = market.scale.price(ticks) * market.scale.size(order.base_lots)
+        if order.order_type is OrderType.LIMIT and value < market.min_quote * (1 - 1e-12):
+            raise _wrong(
+                market,
+                f"{value:g} {market.quote} is below the venue's minimum {market.min_quote:g} "
+                "of orders that are not reduce-only",
+            )
+        if order.order_type is OrderType.LIMIT and value > market.max_quote * (1 + 1e-12):
+            raise _wrong(
+                market, f"{value:g} {market.quote} is above the venue's limit {market.max_quote:g} of one order"
+            )
+
+    # --- groups ------------------------------------------------------------------------------------------------------
+
+    def _group(self, request: OrderRequest, market: Market, order: OrderFields, legs: list[_Leg]) -> OrderPlan:
+        stop = bool(order.trigger_ticks)
+        if stop:
+            grouping = Grouping.ONE_CANCELS_THE_OTHER
+        elif len(legs) == 1:
+            grouping = Grouping.ONE_TRIGGERS_THE_OTHER
+        else:
+            grouping = Grouping.ONE_TRIGGERS_A_ONE_CANCELS_THE_OTHER
+        is_ask = order.is_ask if stop else not order.is_ask
+        expiry_ms = order.order_expiry_ms or self._end_ms(_number(request.options, "expires_in_s"))
+        children = []
+        for leg in legs:
+            words = "STOP_MARKET" if leg.limit is None else "STOP_LIMIT"
+            terms = select(words, "", trigger_type=leg.name)
+            after = self._after_trigger(
+                leg.trigger, leg.limit, at_market=leg.limit is None, is_ask=is_ask, options=request.options
+            )
+            child = OrderFields(
+                market_id=order.market_id,
+                client_order_index=self._index(f"{request.client_id}{_LEGS[leg.name]}"),
+                base_lots=order.base_lots if stop else 0,
+                price_ticks=_ticks(market, after, up=is_ask),
+                is_ask=is_ask,
+                order_type=terms.order_type,
+                time_in_force=terms.time_in_force,
+                reduce_only=True,
+                trigger_ticks=_ticks(market, leg.trigger, up=is_ask),
+                order_expiry_ms=expiry_ms,
+            )
+            children.append(child)
+        orders = (order, *children)
+        refusal = group_refusal(grouping, orders)
+        if refusal is None and not _is_around(orders, is_ask=is_ask):
+            closing = "selling" if is_ask else "buying"
+            refusal = f"a stop-loss that is to close by {closing} is {'below' if is_ask else 'above'} the entry and the take-profit"
+        if refusal is not None:
+            raise _wrong(market, refusal)
+        return OrderPlan(orders, grouping, self_trade_of(request.options))
+
+
+def refuse_for_maker_only(plan: OrderPlan) -> None:
+    """Refuse what a maker-only key may not do: it places post-only orders, and amends and cancels.
+
+    Raises:
+        InvalidOrderParameters: the plan is anything but one post-only limit order.
+    """
+    first = plan.orders[0]
+    if plan.grouping is None and (first.order_type, first.time_in_force) == (OrderType.LIMIT, TimeInForce.POST_ONLY):
+        return
+    raise InvalidOrderParameters(
+        "this API key is maker-only: it places post-only limit orders (time in force gtx, or post_only=True), "
+        "and amends and cancels; use another key of the account for everything else"
+    )
+
+
+def self_trade_of(options: Mapping[str, Any]) -> SelfTrade:
+    """Read what is to happen where an order would meet one of the account's own.
+
+    Raises:
+        InvalidOrderParameters: there is no such behaviour.
+    """
+    behavior = _word(options, "self_trade", _BEHAVIORS, SelfTradeBehavior.EXPIRE_MAKER)
+    scope = _word(options, "self_trade_scope", _SCOPES, SelfTradeScope.ACCOUNT)
+    self_trade = SelfTrade(behavior, scope)
+    if (refusal := self_trade_refusal(self_trade)) is not None:
+        raise InvalidOrderParameters(refusal)
+    return self_trade
+
+
+def _terms(request: OrderRequest) -> Terms:
+    options = request.options
+    try:
+        return select(
+            request.order_type,
+            request.time_in_force,
+            post_only=bool(options.get("post_only")),
+            trigger_type=str(options.get("trigger_type", "stop_loss")).lower(),
+            twap=options.get("twap_s") is not None,
+        )
+    except ValueError as error:
+        raise InvalidOrderParameters(str(error)) from error
+
+
+def _given(request: OrderRequest) -> float:
+    if request.price is None:
+        raise InvalidOrderParameters(f"a {request.order_type} order needs a price: its trigger")
+    return request.price
+
+
+def _leg(options: Mapping[str, Any], name: str) -> _Leg | None:
+    given = options.get(name)
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        given = {"trigger": given}
+    if unknown := given.keys() - _LEG_FIELDS:
+        raise InvalidOrderParameters(
+            f"{name} takes trigger and limit_price, not {', '.join(sorted(map(str, unknown)))}"
+        )
+    trigger = _number(given, "trigger")
+    if trigger is None:
+        raise InvalidOrderParameters(f"{name} needs a trigger price")
+    return _Leg(name, trigger, _number(given, "limit_price"))
+
+
+def _is_around(orders: tuple[OrderFields, ...], *, is_ask: bool) -> bool:
+    """Tell whether the stop-loss is on the losing side of everything else that has a price in the group."""
+    stops = [order.trigger_ticks for order in orders if order.order_type in STOP_LOSSES]
+    others = [
+        order.trigger_ticks or order.price_ticks
+        for order in orders
+        if order.order_type not in STOP_LOSSES and (order.trigger_ticks or order.order_type is OrderType.LIMIT)
+    ]
+    return all(stop < other if is_ask else stop > other for stop in stops for other in others)
+
+
+def _number(options: Mapping[str, Any], name: str) -> float | None:
+    given = options.get(name)
+    if given is None:
+        return None
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(given, bool) or not (math.isfinite(number) and number > 0):
+        raise InvalidOrderParameters(f"{name} is a number above 0, not {given!r}")
+    return number
+
+
+def _word[T](options: Mapping[str, Any], name: str, known: Mapping[str, T], default: T) -> T:
+    given = options.get(name)
+    if given is None:
+        return default
+    found = known.get(str(given).lower())
+    if found is None:
+        raise InvalidOrderParameters(f"{name} {given!r} is not known: use one of {', '.join(known)}")
+    return found
+
+
+def _lots(market: Market, quantity: float) -> int:
+    try:
+        return market.scale.to_lots(quantity)
+    except UnitsError as error:
+        raise _wrong(market, str(error)) from error
+
+
+def _ticks(market: Market, price: float, *, up: bool) -> int:
+    try:
+        return market.scale.to_ticks_rounded(price, up=up)
+    except UnitsError as error:
+        raise _wrong(market, str(error)) from error
+
+
+def _wrong(market: Market, text: str) -> InvalidOrderParameters:
+    return InvalidOrderParameters(f"{market.symbol}: {text}")

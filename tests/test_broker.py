@@ -1,0 +1,233 @@
+"""The broker with the real signer and sender, at a venue that remembers what it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from qubx.core.basics import LiveTimeProvider, OrderRequest, RejectCause
+from qubx.core.events import OrderRejectedEvent
+from qubx.core.exceptions import InvalidOrderParameters
+from qubx.core.series import Quote
+from qubx.health.dummy import DummyHealthMonitor
+
+from qubx_lighter.broker import LighterBroker, QuoteSource
+from qubx_lighter.constants import Code, TxType
+from qubx_lighter.handlers.account import AccountConverter, to_ns
+from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.orders import ClientIds
+from qubx_lighter.protocol.requests import Progress, RequestBook
+from qubx_lighter.protocol.wire import ErrorBody, TxReply
+from qubx_lighter.sender import TransactionSender
+from qubx_lighter.settings import LighterSettings
+from qubx_lighter.signer import Signer, generate_api_key
+from tests.markets import loaded_instruments
+
+_SECOND_NS = 1_000_000_000
+
+
+class Venue:
+    """Takes everything, or refuses everything."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.nonce = 7
+        self.sent: list[tuple[int, dict[str, Any]]] = []
+        self.refusal: ErrorBody | None = None
+
+    async def next_nonce(self, account_index: int, api_key_index: int) -> int:
+        """Tell the next nonce."""
+        del account_index, api_key_index
+        return self.nonce
+
+    async def send_transactions(
+        self,
+        request_id: str,
+        tx_types: Sequence[int],
+        tx_infos: Sequence[str],
+        timeout: float,  # noqa: ASYNC109 - as the socket has it
+    ) -> TxReply:
+        """Take no batches."""
+        raise NotImplementedError
+
+    async def send_transaction(self, *arguments: object) -> TxReply:
+        """Remember it."""
+        tx_type, tx_info = arguments[-3:-1] if len(arguments) == 4 else arguments
+        self.sent.append((int(str(tx_type)), json.loads(str(tx_info))))
+        if self.refusal is not None:
+            return TxReply(error=self.refusal)
+        self.nonce += 1
+        return TxReply(code=200)
+
+
+class Desk:
+    """A broker and what it needs."""
+
+    def __init__(self, instruments: Any) -> None:
+        self.venue = Venue()
+        self.instruments = instruments
+        self.time = LiveTimeProvider()
+        self.events: list[Any] = []
+        self.groups = 0
+        self.quote: Quote | None = None
+        self.connected = True
+        self.requests = RequestBook(4)
+        self.signer = Signer(
+            chain_id=304,
+            account_index=5,
+            api_key_index=4,
+            private_key=SecretStr(generate_api_key()[0]),
+            base_url="http://127.0.0.1:1",
+        )
+        self.sender = TransactionSender(
+            loop=asyncio.get_running_loop(),
+            socket=self.venue,
+            rest=self.venue,
+            account_index=5,
+            api_key_index=4,
+            timeout_s=5.0,
+        )
+        self.broker = LighterBroker(
+            settings=LighterSettings.build({}),
+            instruments=instruments,
+            signer=self.signer,
+            sender=self.sender,
+            requests=self.requests,
+            converter=AccountConverter(
+                exchange="LIGHTER",
+                account_index=5,
+                collateral="USDC",
+                instruments=instruments,
+                ids=ClientIds(4),
+            ),
+            emit=self.events.append,
+            time_provider=self.time,
+            health=DummyHealthMonitor(),
+            quotes=QuoteSource(lambda instrument: self.quote, lambda: self.connected),
+            on_group=self._grouped,
+        )
+
+    def _grouped(self) -> None:
+        self.groups += 1
+
+    def now_ns(self) -> int:
+        """Tell the time."""
+        return to_ns(self.time.time())
+
+    def request(self, kind: str, amount: float, price: float | None = None, **options: Any) -> OrderRequest:
+        """Write a request; ``amount`` is signed."""
+        return OrderRequest(
+            client_id="qubx_ETH-USDC_9",
+            instrument=self.instruments.instrument(0),
+            quantity=abs(amount),
+            price=price,
+            order_type=kind,  # type: ignore[arg-type]
+            side="BUY" if amount > 0 else "SELL",  # type: ignore[arg-type]
+            options=options,
+        )
+
+    async def submit(self, *arguments: Any, **options: Any) -> tuple[int, dict[str, Any]]:
+        """Submit a request, and return the transaction."""
+        self.broker.submit(self.request(*arguments, **options))
+        assert await self.sender.drain(5.0)
+        return self.venue.sent[-1]
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk(await loaded_instruments())
+    yield desk
+    await desk.sender.close()
+    desk.signer.close()
+
+
+async def test_what_was_asked_for_is_what_is_signed(desk: Desk) -> None:
+    tx_type, body = await desk.submit("STOP_MARKET", -0.5, 3900.0, self_trade="expire_taker")
+    assert TxType.CREATE_ORDER == tx_type
+    assert (4 << 40 | 9, 5000, 1, 2, 0, 390_000, 386_100, {"6": 1}) == (
+        body["ClientOrderIndex"],
+        body["BaseAmount"],
+        body["IsAsk"],
+        body["Type"],
+        body["TimeInForce"],
+        body["TriggerPrice"],
+        body["Price"],
+        body["L2TxAttributes"],
+    )
+
+
+async def test_no_fee_of_an_integrator_is_ever_attached(desk: Desk) -> None:
+    _, order = await desk.submit("LIMIT", 0.5, 3990.0)
+    _, group = await desk.submit("LIMIT", 0.5, 3990.0, stop_loss=3900.0)
+    assert [None, None] == [order["L2TxAttributes"], group["L2TxAttributes"]]
+
+
+async def test_a_group_is_one_transaction_of_which_qubx_is_told_to_look(desk: Desk) -> None:
+    tx_type, body = await desk.submit("LIMIT", 0.5, 3990.0, stop_loss=3900.0, take_profit=4200.0)
+    assert (TxType.CREATE_GROUPED_ORDERS, 3) == (tx_type, body["GroupingType"])
+    assert [(0, 5000), (4, 0), (2, 0)] == [(order["Type"], order["BaseAmount"]) for order in body["Orders"]]
+    assert 1 == desk.groups
+    request = desk.requests.latest(TxType.CREATE_ORDER, "qubx_ETH-USDC_9")
+    assert request is not None
+    assert Progress.ACCEPTED is request.progress
+    row = wire.TxRow(hash=request.tx_hash, type=int(TxType.CREATE_GROUPED_ORDERS), status=0)
+    assert request is desk.requests.of_transaction(row), "its failure at the sequencer would go unnoticed"
+
+
+async def test_a_refused_group_is_one_rejection(desk: Desk) -> None:
+    desk.venue.refusal = ErrorBody(Code.NOT_ENOUGH_MARGIN, "not enough <margin> {}")
+    await desk.submit("LIMIT", 0.5, 3990.0, stop_loss=3900.0)
+    (event,) = desk.events
+    assert isinstance(event, OrderRejectedEvent)
+    assert ("qubx_ETH-USDC_9", RejectCause.INSUFFICIENT_MARGIN, 0) == (event.client_order_id, event.cause, desk.groups)
+
+
+async def test_cancel_all_is_one_transaction_and_its_refusal_an_error(desk: Desk) -> None:
+    desk.broker.cancel_all()
+    desk.broker.cancel_all(desk.instruments.instrument(1))
+    assert await desk.sender.drain(5.0)
+    assert [(16, 0, None), (16, 0, {"5": 1})] == [
+        (tx_type, body["TimeInForce"], body["L2TxAttributes"]) for tx_type, body in desk.venue.sent
+    ]
+    assert [] == desk.events
+    desk.venue.refusal = ErrorBody(Code.TOO_MANY_REQUESTS, "slow down")
+    desk.broker.cancel_all()
+    assert await desk.sender.drain(5.0)
+    ((_, kind, error, _),) = desk.events
+    assert ("error", "cancel_all", "not all orders were cancelled") == (kind, error.operation, error.message)
+
+
+async def test_a_maker_only_key_sends_nothing_that_takes(desk: Desk) -> None:
+    desk.broker.maker_only = True
+    with pytest.raises(InvalidOrderParameters, match="this API key is maker-only"):
+        desk.broker.submit(desk.request("LIMIT", 0.5, 3990.0))
+    assert await desk.sender.drain(5.0)
+    assert [] == desk.venue.sent
+    _, body = await desk.submit("LIMIT", 0.5, 3990.0, post_only=True)
+    assert 2 == body["TimeInForce"]
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask"),
+    [(0.0, 4001.0), (3999.0, 0.0), (float("nan"), 4001.0), (3999.0, float("inf")), (4002.0, 4001.0), (None, None)],
+)
+async def test_a_market_order_needs_both_sides_of_a_quote(desk: Desk, bid: float | None, ask: float | None) -> None:
+    if bid is not None and ask is not None:
+        desk.quote = Quote(desk.now_ns(), bid, ask, 1.0, 1.0)
+    with pytest.raises(InvalidOrderParameters, match="no quote of both sides for ETH-USDC"):
+        desk.broker.submit(desk.request("MARKET", 0.5))
+    assert [] == desk.venue.sent
+
+
+async def test_a_market_order_needs_a_fresh_quote_where_the_feed_is_down(desk: Desk) -> None:
+    desk.quote = Quote(desk.now_ns() - 11 * _SECOND_NS, 3999.0, 4001.0, 1.0, 1.0)
+    desk.connected = False
+    with pytest.raises(InvalidOrderParameters, match="feed is down and the quote of ETH-USDC is 11 s old"):
+        desk.broker.submit(desk.request("MARKET", 0.5))
+    desk.connected = True  # a market at rest: nothing has changed in it
+    _, body = await desk.submit("MARKET", 0.5)
+    assert (1, 0, 404_101, 0) == (body["Type"], body["TimeInForce"], body["Price"], body["OrderExpiry"])
