@@ -34,7 +34,10 @@ def main() -> None:
     "--port", default=_DEFAULT_PORT, show_default=True, help="Port of REST and WebSocket; 0 takes a free one."
 )
 @click.option(
-    "--markets", default="", metavar="BTC,ETH,...", help="Markets to open, by base; all that there are if left out."
+    "--markets",
+    default="",
+    metavar="BTC,ETH,...",
+    help="Markets to open, by base, or how many; all that are known if left out.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the synthetic market: equal seeds, equal markets.")
 @click.option(

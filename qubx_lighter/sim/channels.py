@@ -18,6 +18,7 @@ from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import candle_feed, frames, rows, stats_feed
 from qubx_lighter.sim.candle_feed import CandleFeed
 from qubx_lighter.sim.engine import NEWEST, Engine
+from qubx_lighter.sim.faults import Faults
 from qubx_lighter.sim.frames import Touch
 from qubx_lighter.sim.model import (
     BookChanged,
@@ -102,10 +103,12 @@ class Channels:
     Args:
         engine: the venue.
         now: the wall clock, µs, for the frames' own times.
+        faults: which frames are lost; none without it.
     """
 
-    def __init__(self, engine: Engine, now: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, now: Callable[[], int], faults: Faults | None = None) -> None:
         self._engine = engine
+        self._faults = faults or Faults()
         self._now = now
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._watched: Counter[int] = Counter()  # accounts, by their subscriptions
@@ -357,6 +360,8 @@ class Channels:
         bids = [(price, lots) for (is_ask, price), lots in reversed(changed) if not is_ask]
         begin_nonce, feed.nonce, feed.changed_at = feed.nonce, feed.next_nonce, feed.next_changed_at
         feed.levels.clear()
+        if self._listened("order_book", market_id) and self._faults.loses_delta():
+            return
         self._send(
             f"order_book:{market_id}",
             lambda: frames.book(

@@ -21,6 +21,7 @@ from qubx_lighter.constants import NETWORKS
 from qubx_lighter.sim import auth
 from qubx_lighter.sim.channels import Channels
 from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.faults import Faults
 from qubx_lighter.sim.feeds.replay import Recording
 from qubx_lighter.sim.journal import Journal
 from qubx_lighter.sim.model import AdvanceTime, Command, Result, SubmitTransaction
@@ -65,6 +66,7 @@ class Server:
         replays: recordings by channel, which take the place of the engine's own channels.
         replay_speed: 1 as captured, 0 without pauses.
         idle_s: how long a client may be silent.
+        faults: which frames are lost.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Server:
         replays: Mapping[str, Recording] | None = None,
         replay_speed: float = 1.0,
         idle_s: float = _IDLE_S,
+        faults: Faults | None = None,
     ) -> None:
         self.engine = engine
         self.chain_id = chain_id
@@ -84,7 +87,7 @@ class Server:
         self.replays: Mapping[str, Recording] = replays or {}
         self.replay_speed = replay_speed
         self.idle_s = idle_s
-        self.channels = Channels(engine, now)
+        self.channels = Channels(engine, now, faults)
         self._journal = journal
         self._connections: set[Connection] = set()
         self._runner: web.AppRunner | None = None
