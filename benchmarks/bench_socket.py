@@ -439,7 +439,7 @@ def throughput(bench: Bench, *, quick: bool) -> Table:
 
 def lag(bench: Bench, *, quick: bool) -> Table:
     """Measure how late frames are at a steady pace, 200 markets."""
-    seconds, rounds = (2.0, 2) if quick else (5.0, 5)
+    seconds, rounds = (2.0, 2) if quick else (3.0, 9)
     columns = ["bare p50", "our p50", "p50 ratio", "bare p99", "our p99", "p99 ratio", "our cores"]
     table = Table("lag", "Lag from the sender to the client or to Qubx's channel, 200 markets: µs", "frames/s", columns)
     table.chart = ["bare p50", "our p50", "bare p99", "our p99"]
@@ -452,12 +452,16 @@ def lag(bench: Bench, *, quick: bool) -> Table:
                 measured.append(bench.play(kind, markets, int(rate * seconds), rate))
         values: dict[str, float | None] = {}
         for key, short in (("p50_us", "p50"), ("p99_us", "p99")):
-            bare, ours = (results.median([one[key] for one in got[kind]]) for kind in ("bare", "ours"))
-            values |= {f"bare {short}": bare, f"our {short}": ours, f"{short} ratio": ours / bare}
+            bare, ours = ([one[key] for one in got[kind]] for kind in ("bare", "ours"))
+            # Round by round: what else the machine does is then in both.
+            ratio = results.median([our / other for other, our in zip(bare, ours, strict=True)])
+            values |= {
+                f"bare {short}": results.median(bare),
+                f"our {short}": results.median(ours),
+                f"{short} ratio": ratio,
+            }
             if rate == RATES[0]:
-                table.targets.append(
-                    at_most(f"{short} at {rate:,} frames/s: takes of the bare client's", 1.4, ours / bare)
-                )
+                table.targets.append(at_most(f"{short} at {rate:,} frames/s: takes of the bare client's", 1.4, ratio))
         cores = results.median([one["cpu_s"] / one["wall_s"] for one in got["ours"]])
         values["our cores"] = cores
         table.rows.append(Row(f"{rate:,}", values))

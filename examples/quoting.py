@@ -12,7 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from qubx import logger
 from qubx.core.basics import DataType, Deal, Instrument, MarketEvent, Order, OrderChange
+from qubx.core.exceptions import BaseError, OrderAlreadyTerminal
 from qubx.core.interfaces import IStrategy, IStrategyContext, IStrategyInitializer
 from qubx.core.series import Quote
 from qubx.restarts.state_resolvers import StateResolver
@@ -103,11 +105,14 @@ class TwoSidedQuoter(IStrategy):
         order = ctx.get_orders(instrument).get(held.client_id)
         if order is None or order.status.is_pending or order.venue_order_id is None:
             return
-        if now - held.since > self.lifetime_s or self._at_limit(ctx, instrument, side, quote):
-            ctx.cancel_order(client_order_id=held.client_id)
-        elif abs(wanted - held.price) > tick / 2:
-            ctx.update_order(price=wanted, client_order_id=held.client_id)
-            held.price = wanted
+        try:
+            if now - held.since > self.lifetime_s or self._at_limit(ctx, instrument, side, quote):
+                ctx.cancel_order(client_order_id=held.client_id)
+            elif abs(wanted - held.price) > tick / 2:
+                ctx.update_order(price=wanted, client_order_id=held.client_id)
+                held.price = wanted
+        except (BaseError, OrderAlreadyTerminal) as refusal:
+            logger.debug("too late for {}: {}", held.client_id, str(refusal))  # it was filled meanwhile, or nearly
 
     def _place(self, ctx: IStrategyContext, instrument: Instrument, side: str, price: float, now: float) -> None:
         smallest = float(instrument.venue_attributes["min_base_amount"])  # what the venue takes of an opening order
