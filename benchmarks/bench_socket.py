@@ -16,6 +16,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import random
 import resource
 import subprocess
@@ -39,6 +40,13 @@ GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of the WebSocket handsha
 STAMP: Final = b'"last_updated_at":'
 STAMP_DIGITS: Final = 16
 PATIENCE_S: Final = 30.0
+ALLOCATOR: Final = {
+    "MALLOC_MMAP_THRESHOLD_": "4000000",
+    "MALLOC_TRIM_THRESHOLD_": "64000000",
+    "MALLOC_TOP_PAD_": "1000000",
+}
+"""For both receivers: asyncio reads a plain socket into 256 KiB that are new every time, and whether glibc asks the system
+for them each time, 20 µs, would hang on what the process did before. Over TLS, as with the venue, it keeps its buffer."""
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
@@ -337,7 +345,11 @@ class Process:
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - this file
-            [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | ALLOCATOR,
         )
         self.hello = self._read()
 
