@@ -1,8 +1,7 @@
 """Sign transactions and auth tokens with the SDK's native signer, in a thread of its own.
 
 Why a thread: a native call takes 2.0 to 3.5 ms on the process's main thread, where the C runtime parses
-``/proc/self/maps`` each time, and 0.6 ms on any other; it releases the GIL. Why the bare library and not the SDK's
-``SignerClient``: its constructor needs a running loop and brings an HTTP client and a nonce manager along.
+``/proc/self/maps`` each time, and 0.6 ms on any other; it releases the GIL.
 
 What the native library leaves to its caller, and is done here: C integers wrap silently, so every integer is checked
 first; clients are process-global by (account, API key index), so each signer takes that slot back before it signs; a
@@ -14,48 +13,40 @@ The key is never held in a local variable of a frame that an exception may pass:
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import operator
-import platform
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, SupportsIndex
+from typing import Any, Final, NamedTuple
 
 from pydantic import SecretStr
 
+from qubx_lighter import native_signer
 from qubx_lighter.constants import (
     MARGIN_FRACTION_SCALE,
     MAX_BASE_LOTS,
-    MAX_CLIENT_ORDER_INDEX,
-    MAX_NONCE,
     MAX_PRICE_TICKS,
     NIL_MARKET_INDEX,
     CancelAllTime,
     Grouping,
     MarginMode,
-    OrderType,
-    SelfTradeBehavior,
-    SelfTradeScope,
-    TimeInForce,
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, LighterError, SigningError, TransportError, VenueError, WireError
+from qubx_lighter.native_signer import Native
 from qubx_lighter.protocol import wire
-from qubx_lighter.protocol.order_table import (
-    OrderFields,
-    SelfTrade,
-    group_refusal,
-    order_refusal,
-    self_trade_refusal,
+from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, group_refusal
+from qubx_lighter.tx_fields import (
+    MAX_TIME_MS,
+    checked_index,
+    checked_market,
+    checked_nonce,
+    checked_order,
+    checked_self_trade,
+    ranged,
 )
 
 _THREAD_NAME: Final = "lighter-signer"
-_MAX_MARKET_ID: Final = 2**15 - 1  # what every release of the signer so far accepts
-_MAX_INDEX: Final = 2**60 - 1  # of a cancel or amend: a client index below 2**48, a venue order index above
-_MAX_TIME_MS: Final = 2**48 - 1
 _MAX_AUTH_TOKEN_S: Final = 8 * 3600  # the venue's maximum
 _TEST_NONCE: Final = 281_474_976_000  # like the next one, a number that shifted or cut arguments cannot give by chance
 _TEST_INDEX: Final = 1_234_567
@@ -70,14 +61,6 @@ class SignedTx(NamedTuple):
     tx_type: int
     tx_info: str
     tx_hash: str
-
-
-class _Native(NamedTuple):
-    """The loaded library, how to take one of its strings, and its C structure of an order in a group."""
-
-    library: Any
-    take: Callable[[Any], str | None]
-    order: Any
 
 
 class _Slot:
@@ -105,12 +88,12 @@ class Signer:
     def __init__(
         self, *, chain_id: int, account_index: int, api_key_index: int, private_key: SecretStr, base_url: str
     ) -> None:
-        self._chain_id = _ranged("chain_id", chain_id, 0, 2**31 - 1)
-        self._account_index = _ranged("account_index", account_index, 0, 2**48 - 2)
-        self._api_key_index = _ranged("api_key_index", api_key_index, 0, 254)
+        self._chain_id = ranged("chain_id", chain_id, 0, 2**31 - 1)
+        self._account_index = ranged("account_index", account_index, 0, 2**48 - 2)
+        self._api_key_index = ranged("api_key_index", api_key_index, 0, 254)
         self._private_key = private_key
         self._base_url = base_url
-        self._native: _Native | None = None
+        self._native: Native | None = None
         self._slot = _slots.setdefault((account_index, api_key_index), _Slot())
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=_THREAD_NAME)
 
@@ -169,11 +152,11 @@ class Signer:
         Raises:
             SigningError: a value is out of range, or type, time in force, expiry and trigger do not go together.
         """
-        order = _checked(
+        order = checked_order(
             OrderFields(
                 market_id=market_id,
                 client_order_index=client_order_index,
-                base_lots=_ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
+                base_lots=ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
                 price_ticks=price_ticks,
                 is_ask=is_ask,
                 order_type=order_type,  # type: ignore[arg-type]  # checked there
@@ -188,9 +171,9 @@ class Signer:
             "SignCreateOrder",
             *order,
             *_NO_INTEGRATOR,
-            *_modes(self_trade),
+            *checked_self_trade(self_trade),
             _KEEP_NONCE_ORDER,
-            _nonce(nonce),
+            checked_nonce(nonce),
         )
 
     async def create_grouped_orders(
@@ -207,17 +190,22 @@ class Signer:
         Raises:
             SigningError: a value is out of range, or the orders do not make such a group.
         """
-        checked = [_checked(order) for order in orders]
-        refusal = group_refusal(_ranged("grouping", grouping, 1, 3), orders)
+        checked = [checked_order(order) for order in orders]
+        refusal = group_refusal(ranged("grouping", grouping, 1, 3), orders)
         if refusal is not None:
             raise SigningError(f"this group cannot be signed: {refusal}")
-        modes, number = _modes(self_trade), _nonce(nonce)
+        modes, number = checked_self_trade(self_trade), checked_nonce(nonce)
         return await self._run(lambda: self._sign_group(Grouping(grouping), checked, modes, number))
 
     async def cancel_order(self, *, market_id: int, index: int, nonce: int) -> SignedTx:
         """Sign a cancel; ``index`` is the client order index or the venue's order index."""
         return await self._sign(
-            TxType.CANCEL_ORDER, "SignCancelOrder", _market(market_id), _index(index), _KEEP_NONCE_ORDER, _nonce(nonce)
+            TxType.CANCEL_ORDER,
+            "SignCancelOrder",
+            checked_market(market_id),
+            checked_index(index),
+            _KEEP_NONCE_ORDER,
+            checked_nonce(nonce),
         )
 
     async def modify_order(
@@ -235,26 +223,26 @@ class Signer:
         return await self._sign(
             TxType.MODIFY_ORDER,
             "SignModifyOrder",
-            _market(market_id),
-            _index(index),
-            _ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
-            _ranged("price_ticks", price_ticks, 1, MAX_PRICE_TICKS),
-            _ranged("trigger_ticks", trigger_ticks, 0, MAX_PRICE_TICKS),
+            checked_market(market_id),
+            checked_index(index),
+            ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
+            ranged("price_ticks", price_ticks, 1, MAX_PRICE_TICKS),
+            ranged("trigger_ticks", trigger_ticks, 0, MAX_PRICE_TICKS),
             *_NO_INTEGRATOR,
-            *_modes(self_trade),
+            *checked_self_trade(self_trade),
             _KEEP_NONCE_ORDER,
-            _nonce(nonce),
+            checked_nonce(nonce),
             0,  # whatever the order's version is
         )
 
     async def cancel_all(self, *, nonce: int, market_id: int | None = None) -> SignedTx:
         """Sign an immediate cancel of every working order of the account, or of one market."""
-        market = NIL_MARKET_INDEX if market_id is None else _market(market_id)
+        market = NIL_MARKET_INDEX if market_id is None else checked_market(market_id)
         return await self._cancel_all(CancelAllTime.IMMEDIATE, 0, market, nonce)
 
     async def schedule_cancel_all(self, *, time_ms: int, nonce: int) -> SignedTx:
         """Sign a cancel of every order for later: Unix milliseconds, which the venue wants 5 minutes to 15 days ahead."""
-        time = _ranged("time_ms", time_ms, 1, _MAX_TIME_MS)
+        time = ranged("time_ms", time_ms, 1, MAX_TIME_MS)
         return await self._cancel_all(CancelAllTime.SCHEDULED, time, NIL_MARKET_INDEX, nonce)
 
     async def abort_scheduled_cancel_all(self, *, nonce: int) -> SignedTx:
@@ -263,7 +251,13 @@ class Signer:
 
     async def _cancel_all(self, when: CancelAllTime, time_ms: int, market: int, nonce: int) -> SignedTx:
         return await self._sign(
-            TxType.CANCEL_ALL_ORDERS, "SignCancelAllOrders", when, time_ms, market, _KEEP_NONCE_ORDER, _nonce(nonce)
+            TxType.CANCEL_ALL_ORDERS,
+            "SignCancelAllOrders",
+            when,
+            time_ms,
+            market,
+            _KEEP_NONCE_ORDER,
+            checked_nonce(nonce),
         )
 
     async def update_leverage(
@@ -273,19 +267,19 @@ class Signer:
         return await self._sign(
             TxType.UPDATE_LEVERAGE,
             "SignUpdateLeverage",
-            _market(market_id),
-            _ranged("initial_margin_fraction", initial_margin_fraction, 1, MARGIN_FRACTION_SCALE),
-            _ranged("margin_mode", margin_mode, MarginMode.CROSS, MarginMode.ISOLATED),
+            checked_market(market_id),
+            ranged("initial_margin_fraction", initial_margin_fraction, 1, MARGIN_FRACTION_SCALE),
+            ranged("margin_mode", margin_mode, MarginMode.CROSS, MarginMode.ISOLATED),
             _KEEP_NONCE_ORDER,
-            _nonce(nonce),
+            checked_nonce(nonce),
         )
 
     # --- tokens and keys ---------------------------------------------------------------------------------------------
 
     async def auth_token(self, *, now_s: int, lifetime_s: int) -> str:
         """Mint an auth token that ends ``lifetime_s`` after ``now_s``; it counts as a secret."""
-        lifetime = _ranged("lifetime_s", lifetime_s, 1, _MAX_AUTH_TOKEN_S)
-        deadline = _ranged("now_s", now_s, 1, _MAX_TIME_MS) + lifetime
+        lifetime = ranged("lifetime_s", lifetime_s, 1, _MAX_AUTH_TOKEN_S)
+        deadline = ranged("now_s", now_s, 1, MAX_TIME_MS) + lifetime
         return await self._run(lambda: self._mint(deadline))
 
     async def check_key(self) -> None:
@@ -313,9 +307,9 @@ class Signer:
     async def _sign(self, tx_type: TxType, function: str, *arguments: int) -> SignedTx:
         return await self._run(lambda: self._call(self._ready(), tx_type, function, *arguments))
 
-    def _ready(self) -> _Native:
+    def _ready(self) -> Native:
         if self._native is None:
-            native = _load_native()
+            native = native_signer.load()
             self._try_out(native)
             self._native = native
         return self._native
@@ -331,10 +325,10 @@ class Signer:
         signed = self._call(native, TxType.CREATE_GROUPED_ORDERS, "SignCreateGroupedOrders", *arguments)
         names = [name for name, _ in native.order._fields_]
         told = [dict(zip(names, order, strict=True)) for order in orders]
-        _compare({"GroupingType": grouping, "Orders": told, "Nonce": nonce}, signed.tx_info)
+        native_signer.compare({"GroupingType": grouping, "Orders": told, "Nonce": nonce}, signed.tx_info)
         return signed
 
-    def _call(self, native: _Native, tx_type: TxType, function: str, *arguments: Any) -> SignedTx:
+    def _call(self, native: Native, tx_type: TxType, function: str, *arguments: Any) -> SignedTx:
         with self._owned(native):
             result = getattr(native.library, function)(*arguments, self._api_key_index, self._account_index)
         error, tx_info, tx_hash = native.take(result.err), native.take(result.txInfo), native.take(result.txHash)
@@ -360,7 +354,7 @@ class Signer:
             return native.take(native.library.CheckClient(self._api_key_index, self._account_index))
 
     @contextmanager
-    def _owned(self, native: _Native) -> Iterator[None]:
+    def _owned(self, native: Native) -> Iterator[None]:
         """Hold the process-wide slot of our account and key index, with our key and chain in it."""
         with self._slot.lock:
             if self._slot.owner is not self:
@@ -369,7 +363,7 @@ class Signer:
                 self._slot.owner = self
             yield
 
-    def _register(self, native: _Native) -> None:
+    def _register(self, native: Native) -> None:
         problem = native.take(
             native.library.CreateClient(
                 self._base_url.encode(),
@@ -382,10 +376,10 @@ class Signer:
         if problem:  # its text may quote a piece of the key
             raise SigningError("the native signer does not take the API private key: it must be 80 hexadecimal digits")
 
-    def _try_out(self, native: _Native) -> None:
+    def _try_out(self, native: Native) -> None:
         """Sign a known order and read it back, so that a mismatched binary is found out before it costs money."""
-        known = (TxType.CREATE_ORDER, "SignCreateOrder", 3, _TEST_INDEX, 5, 7, 1, 0, 1, 1, 0, _MAX_TIME_MS)
-        flags = (*_NO_INTEGRATOR, *_modes(_DEFAULT_SELF_TRADE), _KEEP_NONCE_ORDER, _TEST_NONCE)
+        known = (TxType.CREATE_ORDER, "SignCreateOrder", 3, _TEST_INDEX, 5, 7, 1, 0, 1, 1, 0, MAX_TIME_MS)
+        flags = (*_NO_INTEGRATOR, *checked_self_trade(_DEFAULT_SELF_TRADE), _KEEP_NONCE_ORDER, _TEST_NONCE)
         signed = self._call(native, *known, *flags)
         expected = {
             "AccountIndex": self._account_index,
@@ -400,10 +394,10 @@ class Signer:
             "TimeInForce": 1,
             "ReduceOnly": 1,
             "TriggerPrice": 0,
-            "OrderExpiry": _MAX_TIME_MS,
+            "OrderExpiry": MAX_TIME_MS,
             "L2TxAttributes": None,
         }
-        _compare(expected, signed.tx_info)
+        native_signer.compare(expected, signed.tx_info)
 
     def _explain(self, problem: str) -> LighterError:
         """Turn the native check's text into an error that says what to do."""
@@ -433,111 +427,10 @@ def generate_api_key() -> tuple[str, str]:
     Raises:
         SigningError: the native library is missing.
     """
-    native = _load_native()
+    native = native_signer.load()
     result = native.library.GenerateAPIKey()
     private, public = native.take(result.privateKey), native.take(result.publicKey)
     error = native.take(result.err)
     if error or not private or not public:
         raise SigningError(f"no API key: {error or 'the native signer gave none'}")
     return private, public
-
-
-def _load_native() -> _Native:
-    """Import the SDK's wrapper and load its library, leaving the process's logging as it is."""
-    with _unchanged_logging():
-        try:
-            from lighter import signer_client  # noqa: PLC0415 - takes a second, and only trading needs it
-
-            sdk: Any = signer_client
-            return _Native(sdk.get_signer(), sdk.decode_and_free, sdk.CreateOrderTxReq)
-        except ImportError as error:
-            raise SigningError(f"the Lighter SDK is missing: pip install qubx-lighter-api ({error})") from error
-        except Exception as error:  # the SDK raises a bare Exception on a platform it has no library for
-            where = f"{platform.system()} {platform.machine()}"
-            raise SigningError(f"the native signer cannot be loaded on {where}: {error}") from error
-
-
-@contextmanager
-def _unchanged_logging() -> Iterator[None]:
-    """Undo what an import does to the root logger: releases of the SDK have set it to DEBUG."""
-    root = logging.getLogger()
-    level, handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.handlers[:] = handlers
-        logging.disable(disabled)
-
-
-def _compare(expected: Mapping[str, object], tx_info: str) -> None:
-    signed = json.loads(tx_info)
-    wrong = [name for name, value in expected.items() if signed.get(name) != value]
-    if wrong:
-        raise SigningError(
-            f"the native signer signs something else than it is told ({', '.join(wrong)}): "
-            f"its binary and its wrapper do not fit, reinstall qubx-lighter-api"
-        )
-
-
-def _ranged(name: str, value: SupportsIndex, low: int, high: int) -> int:
-    """Return ``value`` as an int within ``low`` and ``high``: the native signer would wrap it in silence."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise SigningError(f"{name} must be an integer, got {type(value).__name__}") from None
-    if not low <= number <= high:
-        raise SigningError(f"{name} {number} is outside {low}..{high}")
-    return number
-
-
-def _checked(order: OrderFields) -> tuple[int, ...]:
-    """Return an order's fields as the signer takes them, in its order, each within its range.
-
-    Raises:
-        SigningError: one is out of range, or they do not go together.
-    """
-    fields = (
-        _market(order.market_id),
-        _ranged("client_order_index", order.client_order_index, 0, MAX_CLIENT_ORDER_INDEX),
-        _ranged("base_lots", order.base_lots, 0, MAX_BASE_LOTS),
-        _ranged("price_ticks", order.price_ticks, 1, MAX_PRICE_TICKS),
-        _ranged("is_ask", order.is_ask, 0, 1),
-        _ranged("order_type", order.order_type, 0, max(OrderType)),
-        _ranged("time_in_force", order.time_in_force, 0, max(TimeInForce)),
-        _ranged("reduce_only", order.reduce_only, 0, 1),
-        _ranged("trigger_ticks", order.trigger_ticks, 0, MAX_PRICE_TICKS),
-        _ranged("order_expiry_ms", order.order_expiry_ms, 0, _MAX_TIME_MS),
-    )
-    refusal = order_refusal(
-        order.order_type,
-        order.time_in_force,
-        has_expiry=bool(order.order_expiry_ms),
-        has_trigger=bool(order.trigger_ticks),
-    )
-    if refusal is not None:
-        raise SigningError(f"this order cannot be signed: {refusal}")
-    return fields
-
-
-def _modes(self_trade: SelfTrade) -> tuple[int, int]:
-    behavior = _ranged("self-trade behavior", self_trade.behavior, 0, max(SelfTradeBehavior))
-    scope = _ranged("self-trade scope", self_trade.scope, 0, max(SelfTradeScope))
-    if (refusal := self_trade_refusal(self_trade)) is not None:
-        raise SigningError(f"this order cannot be signed: {refusal}")
-    return behavior, scope
-
-
-def _market(market_id: int) -> int:
-    number = _ranged("market_id", market_id, 0, _MAX_MARKET_ID)
-    if number == NIL_MARKET_INDEX:
-        raise SigningError(f"market_id {NIL_MARKET_INDEX} means no market")
-    return number
-
-
-def _index(index: int) -> int:
-    return _ranged("index", index, 1, _MAX_INDEX)
-
-
-def _nonce(nonce: int) -> int:
-    return _ranged("nonce", nonce, 0, MAX_NONCE - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,3 +49,13 @@ def _markets(url: str) -> list[str]:
     body = httpx.get(f"{url}/api/v1/orderBookDetails", params={"filter": "all"}).json()
     perpetuals = [f"LIGHTER:SWAP:{row['symbol']}-USDC" for row in body["order_book_details"]]
     return perpetuals + [f"LIGHTER:SPOT:{row['symbol'].replace('/', '-')}" for row in body["spot_order_book_details"]]
+
+
+def run_python(code: str, *paths: Path) -> str:
+    """Run ``code`` in a fresh interpreter, with ``paths`` before everything else, and return what it prints."""
+    setup = f"import sys; sys.path[:0] = {[*map(str, paths), str(ROOT)]!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", setup + textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout.strip()

@@ -5,21 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import platform
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pytest
-from pydantic import SecretStr
 
 import qubx_lighter.signer as signer_module
+from qubx_lighter import native_signer
 from qubx_lighter.constants import (
     MAX_BASE_LOTS,
     MAX_CLIENT_ORDER_INDEX,
@@ -43,9 +38,11 @@ from qubx_lighter.protocol.order_table import (
     self_trade_refusal,
 )
 from qubx_lighter.signer import Signer, generate_api_key
+from qubx_lighter.tx_fields import checked_order
+from tests.programs import run_python
+from tests.signing import ACCOUNT, KEY_INDEX, make
 
 EXPIRY = 1_797_824_653_863
-ACCOUNT, KEY_INDEX = 225671, 4
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +55,6 @@ async def signer(api_key: tuple[str, str]) -> AsyncIterator[Signer]:
     signer = make(api_key[0])
     yield signer
     signer.close()
-
-
-def make(private_key: str, **changes: Any) -> Signer:
-    options: dict[str, Any] = {
-        "chain_id": 304,
-        "account_index": ACCOUNT,
-        "api_key_index": KEY_INDEX,
-        "private_key": SecretStr(private_key),
-        "base_url": "http://127.0.0.1:1",
-    }
-    return Signer(**options | changes)
 
 
 def order(**changes: Any) -> dict[str, Any]:
@@ -103,7 +89,7 @@ class Call(NamedTuple):
 def spy_on_library(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """Let signers load the real library behind a recorder, and return what it records."""
     calls: list[Call] = []
-    load = signer_module._load_native
+    load = native_signer.load
 
     class Spy:
         def __init__(self, library: object) -> None:
@@ -116,12 +102,12 @@ def spy_on_library(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
             return call
 
-    def spying() -> signer_module._Native:
+    def spying() -> native_signer.Native:
         calls.append(Call("load", threading.current_thread().name))
         native = load()
         return native._replace(library=Spy(native.library))
 
-    monkeypatch.setattr(signer_module, "_load_native", spying)
+    monkeypatch.setattr(native_signer, "load", spying)
     return calls
 
 
@@ -298,7 +284,7 @@ async def test_groups_are_signed_as_told_or_refused_as_the_native_signer_does(
     signer: Signer, grouping: int, orders: list[OrderFields]
 ) -> None:
     native = await signer._run(signer._ready)
-    rows = [signer_module._checked(order) for order in orders]
+    rows = [checked_order(order) for order in orders]
     array = (native.order * len(rows))(*(native.order(*row) for row in rows))
     arguments = (grouping, array, len(rows), 0, 0, 0, 0, 0, 0, 7)
     theirs = await native_refusal(signer, TxType.CREATE_GROUPED_ORDERS, "SignCreateGroupedOrders", *arguments)
@@ -527,56 +513,6 @@ async def test_two_networks_with_one_account_and_key_index_keep_their_own_keys(m
         signer.close()
 
 
-# --- the self-test ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("field", ["AccountIndex", "ApiKeyIndex", "Nonce", "Price", "OrderExpiry", "L2TxAttributes"])
-async def test_a_library_that_signs_something_else_is_refused_at_load(
-    api_key: tuple[str, str], monkeypatch: pytest.MonkeyPatch, field: str
-) -> None:
-    load = signer_module._load_native
-
-    def shifted() -> signer_module._Native:
-        native = load()
-
-        def take(pointer: object) -> str | None:
-            text = native.take(pointer)
-            if text is None or not text.startswith('{"AccountIndex"'):
-                return text
-            return json.dumps(json.loads(text) | {field: 3})
-
-        return native._replace(take=take)
-
-    monkeypatch.setattr(signer_module, "_load_native", shifted)
-    signer = make(api_key[0])
-    with pytest.raises(SigningError, match=field):
-        await signer.load()
-    with pytest.raises(SigningError, match=field):
-        await signer.cancel_all(nonce=1)
-    signer.close()
-
-
-async def test_a_missing_sdk_is_a_signing_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lighter", None)
-    signer = make("ab" * 40)
-    with pytest.raises(SigningError, match="pip install qubx-lighter-api"):
-        await signer.load()
-    signer.close()
-
-
-async def test_a_platform_without_a_library_is_a_signing_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import lighter.signer_client as sdk
-
-    def unsupported() -> None:
-        raise Exception("Unsupported platform/architecture")  # noqa: TRY002 - as the SDK does it
-
-    monkeypatch.setattr(sdk, "get_signer", unsupported)
-    signer = make("ab" * 40)
-    with pytest.raises(SigningError, match=rf"cannot be loaded on {platform.system()}.*Unsupported platform"):
-        await signer.load()
-    signer.close()
-
-
 async def test_a_refusal_of_the_library_is_a_signing_error_with_its_reason(signer: Signer) -> None:
     await signer.load()
     with pytest.raises(SigningError, match=r"the native signer refused: .*OrderExpiry"):
@@ -627,40 +563,6 @@ def test_generated_keys_are_fresh_and_usable() -> None:
     assert private != other
     assert [82, 82] == [len(private), len(public)]
     assert private.startswith("0x")
-
-
-# --- logging ----------------------------------------------------------------------------------------------------------
-
-
-def test_importing_the_sdk_leaves_logging_as_it_was(tmp_path: Path) -> None:
-    noisy = tmp_path / "lighter"
-    noisy.mkdir()
-    (noisy / "__init__.py").write_text(
-        "import logging\nlogging.basicConfig(level=logging.DEBUG)\nlogging.disable(10)\n"
-    )
-    (noisy / "signer_client.py").write_text(
-        "def get_signer(): return 'library'\ndef decode_and_free(pointer): pass\nclass CreateOrderTxReq: pass\n"
-    )
-    code = """
-        import logging
-        from qubx_lighter.signer import _load_native
-        logging.getLogger().setLevel(logging.ERROR)
-        native = _load_native()
-        root = logging.getLogger()
-        print(native.library, root.level, root.handlers, logging.root.manager.disable)
-    """
-    assert "library 40 [] 0" == run_python(code, tmp_path)
-
-
-def test_the_real_sdk_leaves_logging_as_it_was() -> None:
-    code = """
-        import logging
-        from qubx_lighter.signer import generate_api_key
-        generate_api_key()
-        root = logging.getLogger()
-        print(root.level == logging.WARNING, root.handlers, logging.root.manager.disable)
-    """
-    assert "True [] 0" == run_python(code)
 
 
 # --- the registered key -----------------------------------------------------------------------------------------------
@@ -762,14 +664,3 @@ async def test_a_blocking_cdn_is_a_transport_error_in_one_line(api_key: tuple[st
     with ApiKeysServer(page, 403) as server, pytest.raises(TransportError) as caught:
         await check(server.url, api_key[0], fresh_account)
     assert "\n" not in str(caught.value)
-
-
-def run_python(code: str, *paths: Path) -> str:
-    """Run ``code`` in a fresh interpreter, with ``paths`` before everything else, and return what it prints."""
-    here = Path(signer_module.__file__).parents[1]
-    setup = f"import sys; sys.path[:0] = {[*map(str, paths), str(here)]!r}\n"
-    done = subprocess.run(
-        [sys.executable, "-c", setup + textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert 0 == done.returncode, done.stderr
-    return done.stdout.strip()
