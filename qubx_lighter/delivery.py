@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sized
 from typing import Any, Final
 
 from qubx import logger
@@ -66,18 +66,20 @@ class Delivery:
     ) -> None:
         self.lag = LagMeter()
         self._channel = channel
+        self._waiting = _waiting_in(channel)
         self._counters = counters
         self._clock_ns = clock_ns
         self._limit = limit
         self._held: dict[Hashable, Item] = {}
         self._conflating = False
-        self._sent = 0
+        self._until_sample = _SAMPLE
 
     def publish(self, handler: MarketHandler, outputs: Iterable[Output]) -> None:
-        """Send the outputs of one frame, or keep them back while Qubx lags."""
+        """Send the outputs of one frame, or keep them back while Qubx lags; the hot path."""
+        instrument = handler.instrument
         for view, data in outputs:
-            item = (handler.instrument, view.data_type, data, False)
-            if view.conflates and (self._conflating or self._backlog() > self._limit):
+            item = (instrument, view.data_type, data, False)
+            if view.conflates and (self._conflating or len(self._waiting) > self._limit):
                 self._hold((handler, view), item)
             else:
                 self._send(item)
@@ -90,8 +92,9 @@ class Delivery:
 
     def _send(self, item: Item) -> None:
         self._counters[item[1]] += 1
-        self._sent += 1
-        if not self._sent % _SAMPLE:
+        self._until_sample -= 1
+        if not self._until_sample:
+            self._until_sample = _SAMPLE
             time = item[2].time
             self.lag.note(self._clock_ns() - (time if isinstance(time, int) else int(time.astype("int64"))))
         self._channel.send(item)
@@ -103,14 +106,14 @@ class Delivery:
             logger.warning(
                 "lighter: {:,} messages wait for the strategy: until it has caught up it is shown the newest books and "
                 "quotes only (and every trade)",
-                self._backlog(),
+                len(self._waiting),
             )
             asyncio.get_running_loop().call_later(_DRAIN_INTERVAL_S, self._drain)
         self._counters["conflated"] += self._held.pop(key, None) is not None
         self._held[key] = item
 
     def _drain(self) -> None:
-        if self._backlog() > self._limit // 2:
+        if len(self._waiting) > self._limit // 2:
             asyncio.get_running_loop().call_later(_DRAIN_INTERVAL_S, self._drain)
             return
         held, self._held = self._held, {}
@@ -118,6 +121,11 @@ class Delivery:
         for item in held.values():
             self._send(item)
 
-    def _backlog(self) -> int:
-        """Count what waits in Qubx's channel, which has no public word for it (5.0.0)."""
-        return self._channel._queue.qsize()  # noqa: SLF001 - see above
+
+def _waiting_in(channel: CtrlChannel) -> Sized:
+    """Give what waits in Qubx's channel, which has no public word for it (5.0.0).
+
+    Not ``qsize()``: that takes the lock which the reading thread holds half of the time, to say the length of the same deque.
+    """
+    waiting: Sized = channel._queue.queue  # noqa: SLF001 - see above
+    return waiting
