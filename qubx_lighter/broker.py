@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from qubx import logger
-from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest, RejectCause
+from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest
 from qubx.core.errors import ErrorLevel, VenueOperationError, create_error_event
 from qubx.core.events import OrderCancelRejectedEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
 from qubx.core.exceptions import InvalidOrderParameters
@@ -27,7 +27,7 @@ from qubx_lighter.errors import UnknownMarketError, VenueError
 from qubx_lighter.handlers.account import AccountConverter, reject_cause, to_ns
 from qubx_lighter.instruments import LighterInstrumentLoader, Market
 from qubx_lighter.order_plan import OrderPlanner, refuse_for_maker_only
-from qubx_lighter.protocol.codes import Outcome, cause_of_code, refusal_of
+from qubx_lighter.protocol.codes import Outcome, refusal_of
 from qubx_lighter.protocol.requests import Request, RequestBook
 from qubx_lighter.sender import Reply, Transaction, TransactionSender
 from qubx_lighter.settings import LighterSettings
@@ -170,7 +170,8 @@ class LighterBroker:
                 logger.warning("lighter: {}: {} {} {}", what, reply.outcome.name, reply.code, reply.message)
                 self._emit(self._cancel_all_failed(instrument, reply))
 
-        self._sender.submit(Transaction(what, lambda nonce: sign(nonce=nonce), replied))
+        transaction = Transaction(what, TxType.CANCEL_ALL_ORDERS, lambda nonce: sign(nonce=nonce), replied)
+        self._sender.submit(transaction)
 
     def _cancel_all_failed(self, instrument: Instrument | None, reply: Reply) -> object:
         unknown = reply.outcome is Outcome.UNKNOWN
@@ -207,7 +208,8 @@ class LighterBroker:
                 refused(request, self._refusal(request, reply))
 
         label = f"{request.kind.name.lower()} {request.client_id}"
-        self._sender.submit(Transaction(label, lambda nonce: sign(nonce=nonce), replied, sent))
+        tx_type = request.tx_type or request.kind
+        self._sender.submit(Transaction(label, tx_type, lambda nonce: sign(nonce=nonce), replied, sent))
 
     # --- refusals ----------------------------------------------------------------------------------------------------
 
@@ -219,7 +221,7 @@ class LighterBroker:
             "last_update_time": self._time.time(),
             "reason": reply.message,
             "code": str(reply.code) if reply.code else None,
-            "cause": reject_cause(cause_of_code(reply.code)) if reply.code else RejectCause.UNKNOWN,
+            "cause": reject_cause(reply.cause),
         }
 
     def _order_refused(self, request: Request, refusal: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from loguru import logger
 
+from qubx_lighter.constants import TxType
 from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.protocol.switch_schedule import SwitchSchedule
 from qubx_lighter.sender import Reply, Transaction, TransactionSender
@@ -99,6 +100,7 @@ class DeadMansSwitch:
         self._sender.submit(
             Transaction(
                 "dead man's switch",
+                TxType.CANCEL_ALL_ORDERS,
                 lambda nonce: self._signer.schedule_cancel_all(time_ms=time_ms, nonce=nonce),
                 replied,
             )
@@ -113,6 +115,7 @@ class DeadMansSwitch:
         self._sender.submit(
             Transaction(
                 "dead man's switch off",
+                TxType.CANCEL_ALL_ORDERS,
                 lambda nonce: self._signer.abort_scheduled_cancel_all(nonce=nonce),
                 replied,
             )

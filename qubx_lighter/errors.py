@@ -8,6 +8,7 @@ LighterError
 ├── TransportError          the venue could not be reached, or the connection broke: nothing was decided
 │   ├── NotSentError        definitely nothing left this machine
 │   └── OutcomeUnknownError something left, no answer came: look before acting again
+├── RateLimitedError        our own budget of the venue's limits has no room: nothing was sent
 ├── VenueError              the venue answered with an error code (``code``, ``message``)
 └── WireError               a frame or body that does not have the documented shape
 """
@@ -45,6 +46,10 @@ class NotSentError(TransportError):
 
 class OutcomeUnknownError(TransportError):
     """A request left this machine and no answer came: it may or may not have happened."""
+
+
+class RateLimitedError(LighterError):
+    """Our own budget of the venue's limits has no room, so nothing was sent."""
 
 
 class VenueError(LighterError):

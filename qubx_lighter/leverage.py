@@ -158,7 +158,9 @@ class LeverageSettings:
                 wish = _Wish(market_id, fraction, mode)
                 label = f"leverage of market {market_id}"
                 sent, replied = partial(self._sent, wish), partial(self._replied, wish)
-                self._sender.submit(Transaction(label, partial(self._sign, wish), replied, sent))
+                self._sender.submit(
+                    Transaction(label, TxType.UPDATE_LEVERAGE, partial(self._sign, wish), replied, sent)
+                )
                 await asyncio.sleep(_PACE_S)
 
     async def _sign(self, wish: _Wish, nonce: int) -> SignedTx:

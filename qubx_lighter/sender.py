@@ -37,26 +37,28 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from loguru import logger
 
-from qubx_lighter.constants import CODE_OK, Code
-from qubx_lighter.errors import LighterError, NotSentError, VenueError
-from qubx_lighter.protocol.codes import Cause, Outcome, outcome_of_code, refusal_of
+from qubx_lighter.constants import CODE_OK, Code, TxType
+from qubx_lighter.errors import LighterError, NotSentError, RateLimitedError, VenueError
+from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code, outcome_of_code, refusal_of
 from qubx_lighter.protocol.nonce import NonceSequence
-from qubx_lighter.protocol.wire import TxReply
+from qubx_lighter.protocol.wire import ErrorBody, TxReply
 from qubx_lighter.signer import SignedTx
 
 _MAX_ATTEMPTS: Final = 5
 _SERVER_ERROR_STATUS: Final = 500
+_CANCELS: Final = frozenset({TxType.CANCEL_ORDER, TxType.CANCEL_ALL_ORDERS})
 _RETRY_PAUSE_S: Final = 0.2  # times the attempts: the venue's next nonce "will not update right away" after a refusal
 
 
 class Reply(NamedTuple):
-    """What became of one transaction; ``code`` is 0 where the venue gave none."""
+    """What became of one transaction; ``code`` is 0 where the venue gave none, ``cause`` says why it was refused."""
 
     outcome: Outcome
     code: int = 0
     message: str = ""
     tx_hash: str = ""
     nonce: int = -1
+    cause: Cause = Cause.UNKNOWN
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class Transaction:
     """One write, frozen at the call: how to sign it with a nonce, whom to tell of its outcome, and of each sending."""
 
     label: str
+    tx_type: TxType
     sign: Callable[[int], Awaitable[SignedTx]]
     on_reply: Callable[[Reply], None]
     on_sent: Callable[[SignedTx, int], None] | None = None
@@ -99,6 +102,27 @@ class Socket(Protocol):
         """Send several in one message and wait for the reply of the same id."""
 
 
+class Gate(Protocol):
+    """A budget of the venue's limits that transactions pass on their way out, and that hears every answer.
+
+    Nothing that a gate does holds a cancel back: it is told of each cancel with ``admit``, and the cancel leaves at once,
+    whatever the gate says, or while it still thinks. The venue is the judge then. Other transactions wait for ``admit``;
+    a gate that fails otherwise than by refusing lets them out too, since the venue keeps its own count.
+    """
+
+    async def admit(self, tx_types: Sequence[int]) -> None:
+        """Wait until transactions of these types, which leave together, have room.
+
+        Each sending is asked for, those of one transaction that goes out again too. May be cancelled.
+
+        Raises:
+            RateLimitedError: there will be no room; nothing is sent, and their outcome is REFUSED.
+        """
+
+    def observe(self, reply: TxReply) -> None:
+        """Take the venue's answer to one message, an error too."""
+
+
 class Rest(Protocol):
     """The part of the REST client that the sender needs."""
 
@@ -121,6 +145,7 @@ class TransactionSender:
         timeout_s: how long an answer may take before the outcome is unknown.
         retry_pause_s: pause before a second resend, growing by itself with each further one.
         batch_size: how many transactions that wait together may leave as one message; the venue takes up to 15 on a socket.
+        gate: the budget that they pass; none by default.
     """
 
     def __init__(
@@ -134,6 +159,7 @@ class TransactionSender:
         timeout_s: float,
         retry_pause_s: float = _RETRY_PAUSE_S,
         batch_size: int = 1,
+        gate: Gate | None = None,
     ) -> None:
         self._loop = loop
         self._socket = socket
@@ -143,6 +169,8 @@ class TransactionSender:
         self._timeout_s = timeout_s
         self._retry_pause_s = retry_pause_s
         self._batch_size = batch_size
+        self._gate = gate
+        self._told: set[asyncio.Task[None]] = set()  # admissions of cancels that nobody waits for
         self._nonces = NonceSequence()
         self._synchronised_at = -1
         self._hole: int | None = None  # some nonce up to this one is free: nothing that has a later one was executed
@@ -210,11 +238,15 @@ class TransactionSender:
     async def _run(self) -> None:
         while self._heap:
             try:
+                size = await self._admit_next()
                 await self._synchronise()
+            except RateLimitedError as error:
+                self._fail_next(error, Cause.RATE_LIMITED)
+                continue
             except LighterError as error:
                 self._fail_next(error)
                 continue
-            batch = await self._sign_together()
+            batch = await self._sign_together(size)
             if not batch:
                 continue
             if len(batch) > 1 and self._socket.connected:
@@ -227,7 +259,55 @@ class TransactionSender:
                     self._stats["over_rest"] += 1
                     await asyncio.wait({task})
 
-    async def _sign_together(self) -> list[_Signed]:
+    async def _admit_next(self) -> int:
+        """Return once the gate has let some of what waits out, and how much of it.
+
+        Raises:
+            RateLimitedError: the gate refuses the first.
+        """
+        waiting = [transaction.tx_type for _, transaction in heapq.nsmallest(self._batch_size, self._heap)]
+        if self._gate is None:
+            return len(waiting)
+        if waiting[0] in _CANCELS:
+            told = self._loop.create_task(self._tell(self._gate, waiting[:1]))
+            self._told.add(told)
+            told.add_done_callback(self._told.discard)
+            return 1
+        together = list(itertools.takewhile(lambda tx_type: tx_type not in _CANCELS, waiting))
+        for size in {len(together): None, 1: None}:
+            try:
+                await self._gate.admit(together[:size])
+            except RateLimitedError:
+                if size == 1:
+                    raise
+            except Exception as error:  # noqa: BLE001 - somebody else's budget must not stop the trading
+                logger.opt(exception=error).error(
+                    "lighter: the rate limiter failed, the transaction goes out without it"
+                )
+                return size
+            else:
+                return size
+        raise AssertionError("unreachable")
+
+    async def _tell(self, gate: Gate, tx_types: Sequence[int]) -> None:
+        """Let a gate count what is on its way already."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await gate.admit(tx_types)
+        except (RateLimitedError, TimeoutError) as error:
+            logger.info("lighter: a cancel went out against the rate limiter: {}", error)
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.opt(exception=error).error("lighter: the rate limiter failed")
+
+    def _observe(self, reply: TxReply) -> None:
+        if self._gate is None:
+            return
+        try:
+            self._gate.observe(reply)
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.opt(exception=error).error("lighter: the rate limiter failed")
+
+    async def _sign_together(self, size: int) -> list[_Signed]:
         """Sign what waits, as much of it as may leave together; at least the first, if it can be signed."""
         batch: list[_Signed] = []
         while self._heap and self._nonces.can_allocate:
@@ -245,7 +325,7 @@ class TransactionSender:
                     transaction.on_sent(signed, nonce)
                 self._stats["transactions"] += 1
                 batch.append(_Signed(order, transaction, signed, nonce))
-            if len(batch) >= self._batch_size or not self._socket.connected:
+            if len(batch) >= size or not self._socket.connected:
                 break
         return batch
 
@@ -261,10 +341,11 @@ class TransactionSender:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.opt(exception=error).error("lighter: the sender met an unexpected error")
 
-    def _fail_next(self, error: LighterError) -> None:
+    def _fail_next(self, error: LighterError, cause: Cause = Cause.UNKNOWN) -> None:
         _, transaction = heapq.heappop(self._heap)
-        logger.warning("lighter: {} was not sent: no nonce: {}", transaction.label, error)
-        self._finish(transaction, Reply(Outcome.REFUSED, getattr(error, "code", 0), f"not sent: {error}"))
+        logger.warning("lighter: {} was not sent: {}", transaction.label, error)
+        reply = Reply(Outcome.REFUSED, getattr(error, "code", 0), f"not sent: {error}", cause=cause)
+        self._finish(transaction, reply)
 
     # --- nonces ------------------------------------------------------------------------------------------------------
 
@@ -311,7 +392,7 @@ class TransactionSender:
         request_id = f"{self._api_key_index}-{first.order}-{first.nonce}-{len(batch)}"
         types, infos = [item.signed.tx_type for item in batch], [item.signed.tx_info for item in batch]
         try:
-            reply = _taken(await self._socket.send_transactions(request_id, types, infos, self._timeout_s))
+            reply = self._taken(await self._socket.send_transactions(request_id, types, infos, self._timeout_s))
         except LighterError as error:
             if not _not_executed(error):
                 for item in batch:
@@ -391,7 +472,8 @@ class TransactionSender:
 
     def _refused(self, item: _Signed, error: LighterError) -> None:
         text = error.message if isinstance(error, VenueError) else str(error)
-        reply = Reply(Outcome.REFUSED, _code(error), text, item.signed.tx_hash, item.nonce)
+        cause = cause_of_code(_code(error)) if _code(error) else Cause.UNKNOWN
+        reply = Reply(Outcome.REFUSED, _code(error), text, item.signed.tx_hash, item.nonce, cause)
         self._finish(item.transaction, reply)
 
     def _unknown(self, item: _Signed, error: LighterError) -> None:
@@ -401,13 +483,30 @@ class TransactionSender:
         self._finish(item.transaction, Reply(Outcome.UNKNOWN, 0, str(error), item.signed.tx_hash, item.nonce))
 
     async def _send(self, item: _Signed) -> TxReply:
+        signed = item.signed
         if self._socket.connected:
             request_id = f"{self._api_key_index}-{item.order}-{item.nonce}"
-            signed = item.signed
-            return _taken(
-                await self._socket.send_transaction(request_id, signed.tx_type, signed.tx_info, self._timeout_s)
-            )
-        return _taken(await self._rest.send_transaction(item.signed.tx_type, item.signed.tx_info))
+            sending = self._socket.send_transaction(request_id, signed.tx_type, signed.tx_info, self._timeout_s)
+            return self._taken(await sending)
+        try:
+            reply = await self._rest.send_transaction(signed.tx_type, signed.tx_info)
+        except VenueError as error:
+            self._observe(TxReply(error=ErrorBody(error.code, error.message)))
+            raise
+        return self._taken(reply)
+
+    def _taken(self, reply: TxReply) -> TxReply:
+        """Return a reply that says 200.
+
+        Raises:
+            VenueError: it says anything else.
+        """
+        self._observe(reply)
+        if reply.error is not None:
+            raise VenueError(reply.error.code, reply.error.message)
+        if reply.code != CODE_OK:
+            raise VenueError(reply.code, reply.message)
+        return reply
 
     async def _resend(self, item: _Signed, error: LighterError) -> None:
         self._stats["resent"] += 1
@@ -427,19 +526,6 @@ def _not_executed(error: LighterError) -> bool:
     if isinstance(error, VenueError):
         return outcome_of_code(error.code) is Outcome.REFUSED and error.status < _SERVER_ERROR_STATUS
     return isinstance(error, NotSentError)
-
-
-def _taken(reply: TxReply) -> TxReply:
-    """Return a reply that says 200.
-
-    Raises:
-        VenueError: it says anything else.
-    """
-    if reply.error is not None:
-        raise VenueError(reply.error.code, reply.error.message)
-    if reply.code != CODE_OK:
-        raise VenueError(reply.code, reply.message)
-    return reply
 
 
 def _code(error: LighterError) -> int:

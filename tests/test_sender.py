@@ -9,10 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from qubx_lighter.constants import Code, TxType
-from qubx_lighter.errors import NotSentError, OutcomeUnknownError, SigningError, TransportError, VenueError
-from qubx_lighter.protocol.codes import Outcome
+from qubx_lighter.errors import (
+    NotSentError,
+    OutcomeUnknownError,
+    RateLimitedError,
+    SigningError,
+    TransportError,
+    VenueError,
+)
+from qubx_lighter.protocol.codes import Cause, Outcome
 from qubx_lighter.protocol.wire import ErrorBody, TxReply
-from qubx_lighter.sender import Reply, Transaction, TransactionSender
+from qubx_lighter.sender import Gate, Reply, Transaction, TransactionSender
 from qubx_lighter.signer import SignedTx
 
 Fate = Callable[["Venue", str], TxReply | Exception]
@@ -132,7 +139,7 @@ def never_left(_venue: Venue, _tx_info: str) -> Exception:
 class Desk:
     """A sender and what it reported."""
 
-    def __init__(self, venue: Venue, batch_size: int = 1) -> None:
+    def __init__(self, venue: Venue, batch_size: int = 1, gate: Gate | None = None) -> None:
         self.venue = venue
         self.replies: dict[str, Reply] = {}
         self.sender = TransactionSender(
@@ -144,12 +151,18 @@ class Desk:
             timeout_s=1.0,
             retry_pause_s=0.0,
             batch_size=batch_size,
+            gate=gate,
         )
 
-    def submit(self, *labels: str, sign: Callable[[str, int], SignedTx] | None = None) -> None:
+    def submit(
+        self,
+        *labels: str,
+        tx_type: TxType = TxType.CREATE_ORDER,
+        sign: Callable[[str, int], SignedTx] | None = None,
+    ) -> None:
         """Queue transactions."""
         for label in labels:
-            self.sender.submit(Transaction(label, self._signer(label, sign), self._note(label)))
+            self.sender.submit(Transaction(label, tx_type, self._signer(label, sign), self._note(label)))
 
     def _signer(self, label: str, sign: Callable[[str, int], SignedTx] | None) -> Callable[[int], Awaitable[SignedTx]]:
         async def run(nonce: int) -> SignedTx:
@@ -199,7 +212,10 @@ async def test_a_refusal_frees_its_nonce_and_those_behind_it_go_out_again_in_ord
     desk.submit("a", "b", "c", "d")
     await desk.finish()
     assert venue.executed == ["a", "c", "d"]
-    assert Reply(Outcome.REFUSED, Code.NOT_ENOUGH_MARGIN, "no", "local-b@8", 8) == desk.replies["b"]
+    assert (
+        Reply(Outcome.REFUSED, Code.NOT_ENOUGH_MARGIN, "no", "local-b@8", 8, Cause.INSUFFICIENT_MARGIN)
+        == desk.replies["b"]
+    )
     assert desk.sender.stats()["resent"] == 2
 
 
@@ -351,6 +367,108 @@ async def test_a_signature_that_fails_leaves_no_hole_in_a_batch() -> None:
     await desk.finish()
     assert [("a", 7), ("c", 8)] == venue.received
     assert (Outcome.REFUSED, 0, "price out of range") == desk.replies["b"][:3]
+
+
+# --- the budget ------------------------------------------------------------------------------------------------------
+
+
+class Budget:
+    """A gate that a test opens and closes, and that may be broken."""
+
+    def __init__(self, problem: Exception | None = None) -> None:
+        self.open = asyncio.Event()
+        self.problem = problem
+        self.asked: list[list[int]] = []
+        self.room: int | None = None
+        self.replies: list[TxReply] = []
+
+    async def admit(self, tx_types: Sequence[int]) -> None:
+        """Wait until it is open, then fail if it is to."""
+        self.asked.append(list(tx_types))
+        if self.room is not None and len(tx_types) > self.room:
+            raise RateLimitedError("full")
+        if self.room is None:
+            await self.open.wait()
+        if self.problem is not None:
+            raise self.problem
+
+    def observe(self, reply: TxReply) -> None:
+        """Remember what the venue says, and fail if it is to."""
+        self.replies.append(reply)
+        if self.problem is not None:
+            raise self.problem
+
+
+async def test_an_order_waits_for_room_in_the_budget() -> None:
+    venue, budget = Venue(), Budget()
+    desk = Desk(venue, batch_size=15, gate=budget)
+    desk.submit("a", "b")
+    while not budget.asked:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert ([], 0) == (venue.received, venue.nonce_requests)
+    budget.open.set()
+    await desk.finish()
+    assert [[TxType.CREATE_ORDER] * 2] == budget.asked
+    assert ["a", "b"] == venue.executed
+
+
+async def test_an_order_that_gets_no_room_is_refused_and_was_never_sent() -> None:
+    venue, budget = Venue(), Budget(RateLimitedError("no room for 40 s"))
+    budget.open.set()
+    desk = Desk(venue, gate=budget)
+    desk.submit("a")
+    await desk.finish()
+    assert Reply(Outcome.REFUSED, 0, "not sent: no room for 40 s", cause=Cause.RATE_LIMITED) == desk.replies["a"]
+    assert [] == venue.received
+
+
+async def test_where_there_is_no_room_for_a_batch_its_orders_go_one_by_one() -> None:
+    venue, budget = Venue(), Budget()
+    budget.room = 1
+    desk = Desk(venue, batch_size=15, gate=budget)
+    desk.submit("a", "b", "c")
+    await desk.finish()
+    assert ["a", "b", "c"] == venue.executed
+    assert [3, 1, 2, 1, 1] == [len(asked) for asked in budget.asked]
+
+
+@pytest.mark.parametrize("tx_type", [TxType.CANCEL_ORDER, TxType.CANCEL_ALL_ORDERS])
+@pytest.mark.parametrize("problem", [None, RateLimitedError("no room"), OSError("redis is gone")])
+async def test_nothing_that_the_budget_does_holds_a_cancel_back(tx_type: TxType, problem: Exception | None) -> None:
+    venue, budget = Venue(), Budget(problem)
+    if problem is not None:
+        budget.open.set()
+    desk = Desk(venue, gate=budget)
+    desk.submit("a", tx_type=tx_type)
+    await desk.finish()
+    assert {"a": Outcome.ACCEPTED} == desk.outcomes()
+    assert [[tx_type]] == budget.asked
+
+
+async def test_an_order_goes_out_without_a_budget_that_is_broken() -> None:
+    venue, budget = Venue(), Budget(OSError("redis is gone"))
+    budget.open.set()
+    desk = Desk(venue, gate=budget)
+    desk.submit("a")
+    await desk.finish()
+    assert {"a": Outcome.ACCEPTED} == desk.outcomes()
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_the_budget_hears_every_answer_and_refusals_too(connected: bool) -> None:
+    venue, budget = Venue(), Budget()
+    venue.connected = connected
+    budget.open.set()
+    venue.fates["b"] = [refuse(Code.TOO_MANY_REQUESTS)]
+    desk = Desk(venue, gate=budget)
+    desk.submit("a")
+    await desk.finish()
+    desk.submit("b")
+    await desk.finish()
+    assert [200, 0] == [reply.code for reply in budget.replies]
+    assert ErrorBody(Code.TOO_MANY_REQUESTS, "no") == budget.replies[1].error
 
 
 # --- the same, whatever happens --------------------------------------------------------------------------------------
