@@ -1,0 +1,127 @@
+"""Our trades as Qubx's deals, each exactly once, whichever way it came: pushed, replayed, or fetched over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from qubx.core.basics import Instrument, dt_64
+from qubx.core.events import DealEvent, OrderAcceptedEvent
+
+from qubx_lighter.client import LighterClient
+from qubx_lighter.handlers.account import AccountConverter, OwnDeal, trade_time_ns
+from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.orders import FillDeduplicator, OrderTracker
+
+
+class AccountDeals:
+    """Tell Qubx of our trades.
+
+    Args:
+        converter: the account's conversions.
+        client: typed REST.
+        instruments: the venue's markets.
+        tracker: knows the client ids that rows of 2025 leave out.
+        knows_market: whether a market has an instrument; where it has not, sees to it that it gets one.
+        emit: puts an event on Qubx's channel.
+    """
+
+    def __init__(
+        self,
+        *,
+        converter: AccountConverter,
+        client: LighterClient,
+        instruments: LighterInstrumentLoader,
+        tracker: OrderTracker,
+        knows_market: Callable[[int], bool],
+        emit: Callable[[object], None],
+    ) -> None:
+        self._converter = converter
+        self._client = client
+        self._instruments = instruments
+        self._tracker = tracker
+        self._knows_market = knows_market
+        self._emit = emit
+        self._fills = FillDeduplicator()
+        self._start_ns = 0
+        self.last_ms = 0
+        self.stats = {"deals": 0, "recovered_deals": 0}
+
+    def start(self, now_ns: int) -> None:
+        """Leave what was traded before ``now_ns`` to the first snapshot."""
+        self._start_ns = now_ns
+        self.last_ms = now_ns // 1_000_000
+
+    def deliver(self, row: wire.TradeRow, *, recovered: bool = False) -> None:
+        """Emit our side of a trade once, whichever way it came."""
+        if not self._knows_market(row.market_id):
+            return
+        for own in self._own(row):
+            if self._fills.seen(row.market_id, row.trade_id, own.is_ask):
+                continue
+            self.last_ms = max(self.last_ms, row.timestamp)
+            if trade_time_ns(row) < self._start_ns:
+                continue  # the first snapshot has it
+            self.stats["deals"] += 1
+            self.stats["recovered_deals"] += recovered
+            self._emit(_deal_event(own) if own.has_order else _historical(own))
+
+    async def history(self, instrument: Instrument, since: dt_64) -> None:
+        """Fetch our trades of one market since ``since`` and emit each as a historical deal."""
+        market = self._instruments.market(instrument)
+        since_ms = int(since.astype("datetime64[ms]").astype("int64"))
+        account = self._converter.account_index
+        for row in await self._client.trades(account, market_id=market.market_id, since_ms=since_ms):
+            for own in self._own(row):
+                self._fills.seen(row.market_id, row.trade_id, own.is_ask)
+                # A historical deal goes by the venue's id, which an order may not have yet whose ack was lost.
+                self._emit(_accepted_before(own))
+                self._emit(_historical(own))
+
+    def _own(self, row: wire.TradeRow) -> list[OwnDeal]:
+        """Convert our side; a row without client ids, as in 2025, takes them from the orders that were seen."""
+        ids = {
+            f"{side}_client_id": getattr(row, f"{side}_client_id")
+            or self._tracker.client_order_index(getattr(row, f"{side}_id"))
+            for side in ("ask", "bid")
+        }
+        return self._converter.deals(msgspec.structs.replace(row, **ids))
+
+
+def trade_rows(frame: wire.AccountTradesFrame) -> list[wire.TradeRow]:
+    """List a frame's trades oldest first; the order inside frames is not promised."""
+    trades = frame.trades or []
+    rows = trades if isinstance(trades, list) else [row for rows in trades.values() for row in rows or []]
+    return sorted(rows, key=lambda row: row.trade_id)
+
+
+def _deal_event(own: OwnDeal) -> DealEvent:
+    return DealEvent(
+        instrument=own.instrument,
+        client_order_id=own.client_id,
+        venue_order_id=own.venue_id,
+        last_update_time=own.deal.time,
+        deal=own.deal,
+    )
+
+
+def _historical(own: OwnDeal) -> DealEvent:
+    return DealEvent(
+        instrument=own.instrument,
+        client_order_id=None,
+        venue_order_id=own.venue_id,
+        last_update_time=own.deal.time,
+        deal=own.deal,
+        historical=True,
+    )
+
+
+def _accepted_before(own: OwnDeal) -> OrderAcceptedEvent:
+    return OrderAcceptedEvent(
+        instrument=own.instrument,
+        client_order_id=own.client_id,
+        venue_order_id=own.venue_id,
+        last_update_time=own.deal.time,
+        accepted_at=own.deal.time,
+    )

@@ -1,0 +1,235 @@
+"""Order rows and failed transactions as Qubx's order events, and what became of a single order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from qubx import logger
+from qubx.core.basics import Instrument, ITimeProvider, RejectCause, dt_64
+from qubx.core.events import (
+    OrderCancelRejectedEvent,
+    OrderEvent,
+    OrderRejectedEvent,
+    OrderUpdatedEvent,
+    OrderUpdateRejectedEvent,
+)
+from qubx.core.interfaces import IHealthMonitor
+
+from qubx_lighter.account_deals import AccountDeals
+from qubx_lighter.account_queries import AccountQueries
+from qubx_lighter.client import LighterClient
+from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
+from qubx_lighter.errors import WireError
+from qubx_lighter.handlers.account import AccountConverter, order_price, row_time_ns, to_dt64
+from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.protocol import units, wire
+from qubx_lighter.protocol.orders import OrderTracker, TransitionKind, is_terminal
+from qubx_lighter.protocol.requests import RequestBook, failure
+
+RECOVERY_MARGIN_MS: Final = 30_000
+"""Block times, which REST sorts and filters by, lag execution by up to 20 s."""
+
+
+class AccountOrders:
+    """Tell Qubx of our orders.
+
+    Args:
+        converter: the account's conversions.
+        client: typed REST.
+        queries: the account's single questions.
+        instruments: the venue's markets.
+        requests: what this process asked for, shared with the broker.
+        tracker: remembers what was said of each order.
+        deals: sends an order's deals before its end.
+        knows_market: whether a market has an instrument; where it has not, sees to it that it gets one.
+        want_snapshot: asks for the whole account.
+        emit: puts an event on Qubx's channel.
+        time_provider: Qubx's clock.
+        health: told when a submit or cancel was answered.
+    """
+
+    def __init__(
+        self,
+        *,
+        converter: AccountConverter,
+        client: LighterClient,
+        queries: AccountQueries,
+        instruments: LighterInstrumentLoader,
+        requests: RequestBook,
+        tracker: OrderTracker,
+        deals: AccountDeals,
+        knows_market: Callable[[int], bool],
+        want_snapshot: Callable[[], None],
+        emit: Callable[[object], None],
+        time_provider: ITimeProvider,
+        health: IHealthMonitor,
+    ) -> None:
+        self._converter = converter
+        self._client = client
+        self._queries = queries
+        self._instruments = instruments
+        self._requests = requests
+        self._tracker = tracker
+        self._deals = deals
+        self._knows_market = knows_market
+        self._want_snapshot = want_snapshot
+        self._emit = emit
+        self._time = time_provider
+        self._health = health
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    def observe_all(self, rows: list[wire.OrderRow]) -> None:
+        """Say what is new in each row; one in a state that this version does not know leaves the others their say."""
+        for row in rows:
+            try:
+                self._observe(row)
+            except WireError as error:
+                logger.error("lighter: order {}: {}; asking for the whole account", row.order_index, error)
+                self._want_snapshot()
+
+    def _observe(self, row: wire.OrderRow) -> None:
+        """Say what is new in an order row; one of a market that is not known waits for the snapshot that learns it."""
+        if not self._knows_market(row.market_index):
+            return
+        ids = self._converter.ids_of(row)
+        for transition in self._tracker.observe(row):
+            match transition.kind:
+                case TransitionKind.OPENED:
+                    self._requests.take(TxType.CREATE_ORDER, ids.client_id)
+                    self._emit(self._converter.accepted(row))
+                    self._answered_submit(ids.client_id)
+                case TransitionKind.FILLED_MORE:
+                    self._emit(self._converter.partially_filled(row))
+                case TransitionKind.AMENDED:
+                    self._emit(self._updated(row))
+                case TransitionKind.DONE:
+                    self._emit_end(row, rested=transition.rested)
+
+    def _emit_end(self, row: wire.OrderRow, *, rested: bool) -> None:
+        ids = self._converter.ids_of(row)
+        event = self._converter.ended(row, rested=rested)
+        self._requests.take(TxType.CREATE_ORDER, ids.client_id)
+        self._requests.take(TxType.MODIFY_ORDER, ids.client_id)
+        cancelled = self._requests.take(TxType.CANCEL_ORDER, ids.client_id)
+        self._emit(event)
+        if not rested:
+            self._answered_submit(ids.client_id)
+        if cancelled is not None:
+            self._health.record_order_cancel_response(self._converter.exchange, ids.client_id, self._time.time())
+
+    def _answered_submit(self, client_id: str) -> None:
+        self._health.record_order_submit_response(self._converter.exchange, client_id, self._time.time())
+
+    def _updated(self, row: wire.OrderRow) -> OrderUpdatedEvent:
+        """Echo what was asked for; an amend by someone else is told in the venue's figures."""
+        ids = self._converter.ids_of(row)
+        request = self._requests.take(TxType.MODIFY_ORDER, ids.client_id)
+        return OrderUpdatedEvent(
+            instrument=ids.instrument,
+            client_order_id=ids.client_id,
+            venue_order_id=ids.venue_id,
+            last_update_time=to_dt64(row_time_ns(row)),
+            new_price=order_price(row) if request is None else request.price,
+            new_quantity=row.initial_base_amount if request is None else request.quantity,
+        )
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    def observe_transaction(self, row: wire.TxRow) -> None:
+        """Tell a request that the sequencer refused after the API had accepted it; nothing else would."""
+        reason = failure(row)
+        request = self._requests.of_transaction(row)
+        if reason is None or request is None:
+            return
+        if self._requests.latest(request.kind, request.client_id) is not request:
+            return  # its end was seen, or a newer one has taken its place
+        self._requests.take(request.kind, request.client_id)
+        event: OrderEvent
+        ids: dict[str, Any] = {
+            "instrument": self._instruments.instrument(request.market_id),
+            "client_order_id": request.client_id,
+            "venue_order_id": request.venue_id,
+            "last_update_time": to_dt64(units.time_ns(row.transaction_time or row.executed_at)),
+            "reason": reason,
+        }
+        match request.kind:
+            case TxType.CREATE_ORDER:
+                event = OrderRejectedEvent(**ids)
+                self._answered_submit(request.client_id)
+            case TxType.CANCEL_ORDER:
+                event = OrderCancelRejectedEvent(**ids)
+            case TxType.MODIFY_ORDER:
+                event = OrderUpdateRejectedEvent(**ids)
+            case _:
+                return
+        self._emit(event)
+
+    # --- orders that no list shows any more --------------------------------------------------------------------------
+
+    def missing_from(self, rows: list[wire.OrderRow]) -> list[wire.OrderRow]:
+        """List the orders that a complete list of working orders lacks."""
+        return self._tracker.missing_from(rows)
+
+    async def look_up(self, missing: list[wire.OrderRow]) -> None:
+        """Find out what became of orders that are not working any more."""
+        for old in missing:
+            row = await self._queries.find(old.market_index, old.order_index, old.client_order_index)
+            if row is not None:
+                await self._deliver_trades_of(row)
+                self._observe(row)
+
+    async def look_up_unseen(self) -> None:
+        """Find the orders that were sent and came to an end unseen, while the connection was away."""
+        for request in self._requests.unseen(TxType.CREATE_ORDER):
+            index = self._converter.ids.index_of(request.client_id)
+            row = await self._queries.find(request.market_id, None, index)
+            if row is not None:
+                await self._deliver_trades_of(row)
+                self._observe(row)
+
+    async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
+        """Send an order's deals before its end, so that none comes after Qubx has let the order go."""
+        if not row.filled_base_amount:
+            return
+        since_ms = max(units.time_ns(row.created_at) // 1_000_000 - RECOVERY_MARGIN_MS, 0)
+        for trade in await self._client.trades(
+            self._converter.account_index, market_id=row.market_index, since_ms=since_ms, order_index=row.order_index
+        ):
+            self._deals.deliver(trade, recovered=True)
+
+    async def status(
+        self, instrument: Instrument, client_id: str, index: int, venue_id: str | None, submitted_at: dt_64 | None
+    ) -> None:
+        """Answer with the truth: the order's state, or that the venue has positively no trace of it."""
+        market = self._instruments.market(instrument)
+        order_index = index if index > MAX_CLIENT_ORDER_INDEX else None
+        client_index = index if order_index is None else self._tracker.client_order_index(order_index)
+        row = await self._queries.find(market.market_id, order_index, client_index)
+        if row is None:
+            if await self._queries.may_still_arrive(client_id, submitted_at):
+                return
+            self._emit(
+                OrderRejectedEvent(
+                    instrument=instrument,
+                    client_order_id=client_id,
+                    venue_order_id=venue_id,
+                    last_update_time=self._time.time(),
+                    reason="the venue has no trace of this order",
+                    code="OrderNotFound",
+                    cause=RejectCause.NOT_FOUND,
+                )
+            )
+            return
+        rested = self._tracker.rested(row.order_index)
+        self._tracker.observe(row)
+        row = self._tracker.latest(row.order_index) or row  # REST may be behind the channels
+        if is_terminal(row.status):
+            await self._deliver_trades_of(row)
+            self._emit_end(row, rested=rested)
+            return
+        self._emit(self._converter.accepted(row))
+        if row.filled_base_amount:
+            await self._deliver_trades_of(row)
+            self._emit(self._converter.partially_filled(row))
