@@ -17,10 +17,11 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from qubx_lighter.constants import AUTH_TOKEN_RENEWAL_S, Code
+from qubx_lighter.constants import AUTH_TOKEN_RENEWAL_S
 from qubx_lighter.errors import OutcomeUnknownError, WireError
 from qubx_lighter.link import SocketSettings, TokenSource
 from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.codes import Recovery, refusal_of
 from qubx_lighter.protocol.liveness import Liveness
 from qubx_lighter.protocol.messages import Incoming, Kind, Remedy
 from qubx_lighter.protocol.pace import AddressLimits, AddressPace, BackoffSettings
@@ -31,16 +32,14 @@ from qubx_lighter.websocket_manager import BaseWebSocketManager
 # The venue allows 200 messages a minute and 50 in flight to one address; pings are never held back, so some room is left.
 ADDRESS_LIMITS: Final = AddressLimits(messages=190, in_flight=35, reserved_messages=20, reserved_in_flight=5)
 
-_REMEDIES: Final[dict[int, Remedy]] = {
-    Code.ALREADY_SUBSCRIBED: Remedy.UNSUBSCRIBE_FIRST,
-    Code.NOT_SUBSCRIBED: Remedy.ALREADY_GONE,
-    Code.INVALID_CHANNEL: Remedy.GIVE_UP,
-    Code.INVALID_AUTH: Remedy.NEW_TOKEN,
-    Code.TOO_MANY_REQUESTS: Remedy.SLOW_DOWN,
-    Code.TOO_MANY_MESSAGES: Remedy.SLOW_DOWN,
-    Code.TOO_MANY_IN_FLIGHT: Remedy.SLOW_DOWN,
-    Code.TOO_MANY_SUBSCRIPTIONS: Remedy.NO_ROOM,
-    Code.TOO_MANY_CONNECTIONS: Remedy.TOO_MANY_CONNECTIONS,
+_REMEDIES: Final[dict[Recovery, Remedy]] = {
+    Recovery.UNSUBSCRIBE_FIRST: Remedy.UNSUBSCRIBE_FIRST,
+    Recovery.ALREADY_GONE: Remedy.ALREADY_GONE,
+    Recovery.GIVE_UP: Remedy.GIVE_UP,
+    Recovery.NEW_TOKEN: Remedy.NEW_TOKEN,
+    Recovery.BACK_OFF: Remedy.SLOW_DOWN,
+    Recovery.ANOTHER_CONNECTION: Remedy.NO_ROOM,
+    Recovery.FEWER_CONNECTIONS: Remedy.TOO_MANY_CONNECTIONS,
 }
 _KINDS: Final[dict[str, Kind]] = {
     "connected": Kind.WELCOME,
@@ -123,7 +122,7 @@ def _control(raw: bytes) -> Incoming:
 def _error(error: wire.ErrorBody) -> Incoming:
     named = _CHANNEL.findall(error.message)
     channel = wire.channel_key(named[-1]) if named else ""
-    remedy = _REMEDIES.get(error.code, Remedy.NONE)
+    remedy = _REMEDIES.get(refusal_of(error.code).recovery, Remedy.NONE)
     return Incoming(Kind.ERROR, channel, code=error.code, text=error.message, remedy=remedy)
 
 

@@ -36,7 +36,7 @@ from qubx.core.lookups import LookupsManager
 from qubx.health.dummy import DummyHealthMonitor
 from qubx.utils.runner.accounts import AccountConfigurationManager
 
-from qubx_lighter.protocol.codes import is_terminal
+from qubx_lighter.protocol.statuses import is_terminal
 from qubx_lighter.signer import generate_api_key
 from qubx_lighter.sim import model
 from qubx_lighter.sim.app import Funded, Venue, accounts_toml, open_venue

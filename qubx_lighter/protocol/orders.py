@@ -20,15 +20,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX
-from qubx_lighter.protocol.codes import (
-    Cause,
-    Outcome,
-    Status,
-    StatusKind,
-    cause_of_code,
-    classify_status,
-    is_terminal,
-)
+from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code
+from qubx_lighter.protocol.statuses import Status, StatusKind, classify_status, is_terminal
 from qubx_lighter.protocol.units import time_ns
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ class RestHistory:
         start, end = (_time_ms(params, name) // HOUR_MS for name in ("start_timestamp", "end_timestamp"))
         count = params.integer("count_back", low=0) or _FUNDINGS
         if step_ms != HOUR_MS:
-            raise VenueError(Code.NOT_IMPLEMENTED, "not implemented: the local venue lists fundings by the hour only")
+            raise VenueError(Code.INVALID_PARAM, "invalid param: the local venue lists fundings by the hour only")
         count = min(count, _FUNDINGS)
         stop = min(end, self._now() // 1000 // HOUR_MS + 1)
         found = self._engine.history(spec.market_id).fundings(max(start + 1, stop - count), stop)

@@ -1,23 +1,35 @@
-"""The meaning of error codes and order statuses."""
+"""The meaning of error codes."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 
 from qubx_lighter.constants import CODE_OK, Code
-from qubx_lighter.errors import WireError
+from qubx_lighter.protocol.code_table import TABLE, Cause, Recovery, Refusal
 from qubx_lighter.protocol.codes import (
-    Cause,
     Outcome,
-    Refusal,
-    Status,
-    StatusKind,
     cause_of_code,
-    classify_status,
-    is_terminal,
+    known_codes,
     outcome_of_code,
     refusal_of,
+    refusal_of_failure,
 )
+
+UNCERTAIN = {21502, 21503, Code.INTERNAL_ERROR, Code.PROCESS_TIMEOUT}
+FATAL = {20558, 21100, 21101, 21102, 21103, 21108, 21109, 21110, 21120, 21136}
+
+
+def test_every_code_stands_once_in_the_table_and_rises() -> None:
+    codes = [refusal.code for group in TABLE.values() for refusal in group]
+    assert sorted(set(codes)) == codes
+    assert codes == known_codes()
+    assert {int(code) for code in Code} <= set(codes)
+
+
+def test_every_recovery_of_the_documentation_is_of_some_code() -> None:
+    assert set(Recovery) == {refusal_of(code).recovery for code in known_codes()}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +39,8 @@ from qubx_lighter.protocol.codes import (
         (Code.BELOW_INITIAL_MARGIN, Cause.INSUFFICIENT_MARGIN),
         (Code.BELOW_MAINTENANCE_MARGIN, Cause.INSUFFICIENT_MARGIN),
         (Code.PRE_LIQUIDATION, Cause.INSUFFICIENT_MARGIN),
+        (21301, Cause.INSUFFICIENT_MARGIN),
+        (21304, Cause.INSUFFICIENT_MARGIN),
         (Code.AMOUNT_TOO_LOW, Cause.TOO_SMALL),
         (Code.TOO_MANY_REQUESTS, Cause.RATE_LIMITED),
         (Code.TOO_MANY_MESSAGES, Cause.RATE_LIMITED),
@@ -44,25 +58,24 @@ def test_a_code_has_a_cause(code: int, cause: Cause) -> None:
 
 
 def test_a_refusal_by_the_api_leaves_the_nonce_unused() -> None:
-    undecided = {code for code in Code if refusal_of(code).nonce_consumed is None}
-    assert {Code.INTERNAL_ERROR, Code.NOT_IMPLEMENTED} == undecided
-    assert all(refusal_of(code).nonce_consumed is False for code in set(Code) - undecided)
+    undecided = {code for code in known_codes() if refusal_of(code).nonce_consumed is None}
+    assert UNCERTAIN == undecided
+    assert all(refusal_of(code).nonce_consumed is False for code in set(known_codes()) - undecided)
 
 
-def test_nonce_and_key_problems_are_told_apart() -> None:
-    assert {Code.INVALID_NONCE} == {code for code in Code if refusal_of(code).is_nonce}
-    assert {
-        Code.INVALID_AUTH,
-        Code.ACCOUNT_NOT_FOUND,
-        Code.INVALID_ACCOUNT_INDEX,
-        Code.INVALID_PUBLIC_KEY,
-        Code.API_KEY_NOT_FOUND,
-        Code.INVALID_SIGNATURE,
-    } == {code for code in Code if refusal_of(code).is_auth}
+def test_what_concerns_the_account_or_its_key_is_told_apart() -> None:
+    assert FATAL == {code for code in known_codes() if refusal_of(code).recovery is Recovery.HALT}
+    assert FATAL | {20013, 61005, 61006} == {code for code in known_codes() if refusal_of(code).is_auth}
+    assert [Code.INVALID_NONCE] == [code for code in known_codes() if refusal_of(code).recovery is Recovery.RESYNC]
 
 
 def test_a_duplicate_client_order_index_may_be_this_very_order() -> None:
-    assert Refusal(Cause.UNKNOWN, look_up=True) == refusal_of(Code.DUPLICATE_CLIENT_ORDER_INDEX)
+    assert refusal_of(Code.DUPLICATE_CLIENT_ORDER_INDEX).look_up
+
+
+def test_an_unlisted_code_is_a_plain_refusal() -> None:
+    assert Refusal(21999) == refusal_of(21999)
+    assert Recovery.REJECT is refusal_of(21999).recovery
 
 
 @pytest.mark.parametrize(
@@ -78,52 +91,26 @@ def test_a_code_decides_the_outcome(code: int, outcome: Outcome) -> None:
     assert outcome is outcome_of_code(code)
 
 
-ALL_STATUSES = (
-    "in-progress pending open filled canceled canceled-post-only canceled-reduce-only canceled-position-not-allowed "
-    "canceled-margin-not-allowed canceled-too-much-slippage canceled-not-enough-liquidity canceled-self-trade "
-    "canceled-expired canceled-oco canceled-child canceled-liquidation canceled-invalid-balance"
-).split()
-
-
-def test_every_status_of_the_sdk_is_alive_or_terminal() -> None:
-    assert ["in-progress", "pending", "open"] == [status for status in ALL_STATUSES if not is_terminal(status)]
-
-
-@pytest.mark.parametrize(("rested", "filled"), [(True, False), (False, True), (True, True)])
-def test_a_cancellation_of_an_order_that_came_to_something_is_no_rejection(rested: bool, filled: bool) -> None:
-    kinds = {classify_status(status, rested=rested, filled=filled).kind for status in ALL_STATUSES}
-    assert StatusKind.REJECTED not in kinds
-    expected = Status(StatusKind.CANCELED, Cause.NOT_FILLABLE)
-    assert expected == classify_status("canceled-post-only", rested=rested, filled=filled)
-
-
 @pytest.mark.parametrize(
-    ("status", "expected"),
+    ("reason", "code"),
     [
-        ("open", Status(StatusKind.ACCEPTED)),
-        ("filled", Status(StatusKind.FILLED)),
-        ("canceled", Status(StatusKind.CANCELED)),
-        ("canceled-expired", Status(StatusKind.EXPIRED)),
-        ("canceled-post-only", Status(StatusKind.REJECTED, Cause.NOT_FILLABLE)),
-        ("canceled-too-much-slippage", Status(StatusKind.REJECTED, Cause.NOT_FILLABLE)),
-        ("canceled-not-enough-liquidity", Status(StatusKind.REJECTED, Cause.NOT_FILLABLE)),
-        ("canceled-margin-not-allowed", Status(StatusKind.REJECTED, Cause.INSUFFICIENT_MARGIN)),
-        ("canceled-invalid-balance", Status(StatusKind.REJECTED, Cause.INSUFFICIENT_MARGIN)),
-        ("canceled-reduce-only", Status(StatusKind.REJECTED)),
-        ("canceled-some-new-reason", Status(StatusKind.REJECTED)),
+        ('{"code":21739,"message":"not enough margin to create the order"}', 21739),
+        ("AppErrNotEnoughOrderMargin", 21739),
+        ("not enough margin to create the order", 21739),
+        ("AppReduceOnlyIncreasesPosition", 21732),
+        ("Invalid Nonce", 21104),
+        ('{"code":"21739"}', 0),
+        ("[1]", 0),
+        ("not <enough> {margin}", 0),
+        ("", 0),
     ],
 )
-def test_an_order_that_came_to_nothing_was_rejected_if_there_is_a_reason(status: str, expected: Status) -> None:
-    assert expected == classify_status(status, rested=False, filled=False)
+def test_what_the_sequencer_says_is_understood_in_each_form(reason: str, code: int) -> None:
+    assert code == refusal_of_failure(reason).code
 
 
-def test_a_new_reason_is_a_cancellation() -> None:
-    assert Status(StatusKind.CANCELED) == classify_status("canceled-some-new-reason", rested=True, filled=False)
-
-
-@pytest.mark.parametrize("status", ["", "cancelled", "canceledx", "OPEN", "settled"])
-def test_an_unknown_status_fails_loudly(status: str) -> None:
-    with pytest.raises(WireError, match="unknown order status"):
-        classify_status(status, rested=False, filled=False)
-    with pytest.raises(WireError, match="unknown order status"):
-        is_terminal(status)
+def test_no_two_codes_of_trading_share_their_words() -> None:
+    spoken = [refusal for group in TABLE.values() for refusal in group if 21100 <= refusal.code < 21800]
+    assert all(refusal_of_failure(one.text) is one for one in spoken)
+    assert all(refusal_of_failure(f"AppErr{one.name}") is one for one in spoken if one.name)
+    assert all(re.fullmatch(r"[A-Za-z0-9]*", one.name) for one in spoken)

@@ -474,7 +474,7 @@ async def test_funding_requests_are_refused_in_the_venues_words(caller: Caller) 
         ({"market_id": 77}, 21602),
         ({"resolution": "2h"}, 20001),
         ({"count_back": -1}, 20001),
-        ({"resolution": "1d"}, 29501),
+        ({"resolution": "1d"}, 20001),
     ):
         status, body = await caller.get(V1 + "fundings", **(window(0, START_MS) | changes))
         assert (400, code) == (status, body["code"]), changes
