@@ -23,6 +23,7 @@ from qubx_lighter.sim.frames import Touch
 from qubx_lighter.sim.model import (
     BookChanged,
     Event,
+    FundingSettled,
     MarketSpec,
     Order,
     OrderChanged,
@@ -94,6 +95,7 @@ class _AccountNews:
     orders: dict[int, Order] = field(default_factory=dict)  # the last state of each
     trades: list[Trade] = field(default_factory=list)
     markets: dict[int, None] = field(default_factory=dict)
+    fundings: Counter[str] = field(default_factory=Counter)  # by market id, millionths of the collateral
     transactions: list[TxRecord] = field(default_factory=list)
 
 
@@ -246,6 +248,9 @@ class Channels:
                     self._news(news, order.account_index).orders[order.order_index] = order
                 case PositionChanged(account_index, market_id):
                     self._news(news, account_index).markets[market_id] = None
+                case FundingSettled(payment):
+                    fundings = self._news(news, payment.account_index).fundings
+                    fundings[str(payment.market_id)] += payment.change_micro
                 case TransactionDone(record):
                     self._news(news, record.account_index).transactions.append(record)
         for last in touched.values():
@@ -299,7 +304,8 @@ class Channels:
             if positions:
                 self._send(f"account_all:{index}", lambda: frames.account_all("update", account, positions=positions))
                 self._send(
-                    f"account_all_positions:{index}", lambda: frames.account_positions("update", index, positions)
+                    f"account_all_positions:{index}",
+                    lambda: frames.account_positions("update", index, positions, changes.fundings),
                 )
         if changes.transactions:
             records = [rows.tx_row(record, account.l1_address) for record in changes.transactions]

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from qubx_lighter.constants import CODE_OK, Code
+from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import ledger, transactions
 from qubx_lighter.sim.ledger import Account, ApiKey
@@ -34,6 +34,7 @@ from qubx_lighter.sim.model import (
     PlaceOrder,
     RegisterKey,
     Result,
+    SettleFunding,
     SubmitTransaction,
     Trade,
     TransactionDone,
@@ -92,9 +93,7 @@ class Engine:
             code 200, or the venue's code and text of a refusal.
         """
         sequencer = self._sequencer
-        sequencer.now = max(sequencer.now, now)
-        sequencer.sample_mark_prices()
-        sequencer.expire()
+        sequencer.let_time_pass(now)
         try:
             order_index, record = self._carry_out(command)
         except VenueError as error:
@@ -132,6 +131,10 @@ class Engine:
                 self._register_key(command)
             case Deposit(account_index, amount_micro):
                 self._deposit(self._sequencer.account(account_index), amount_micro)
+            case SettleFunding(market_id, rate):
+                if market_id != NIL_MARKET_INDEX:
+                    self._sequencer.market(market_id)
+                self._sequencer.book_funding(self._sequencer.funding.settle_now(market_id, self.now, rate))
             case AdvanceTime():
                 pass
         return 0, None
@@ -255,6 +258,11 @@ class Engine:
     def fees_micro(self) -> int:
         """All fees ever taken."""
         return self._sequencer.fees_micro
+
+    @property
+    def funding_pot_micro(self) -> int:
+        """What the rounding of funding left over."""
+        return self._sequencer.funding.pot_micro
 
     def book(self, market_id: int) -> Book:
         """Give a market's book."""

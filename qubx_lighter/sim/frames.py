@@ -191,13 +191,20 @@ def account_trades(kind: str, account_index: int, by_market: Mapping[str, list[R
     return encode(dict(sorted((frame | volumes).items())))
 
 
-def account_positions(kind: str, account_index: int, positions: Mapping[str, Row]) -> str:
-    """Write positions by market."""
+def account_positions(
+    kind: str, account_index: int, positions: Mapping[str, Row], fundings: Mapping[str, int] | None = None
+) -> str:
+    """Write positions by market; ``fundings`` are the changes of the collateral by a settlement, in millionths.
+
+    The documentation says of ``last_funding_round`` that it is a text a market, there when funding occurs, and not which:
+    here it is that change, negative where it was paid.
+    """
+    changes = {market_id: rows.micro_text(change) for market_id, change in (fundings or {}).items()}
     return encode(
         {
             "channel": f"account_all_positions:{account_index}",
-            "last_funding_discount": None,
-            "last_funding_round": None,
+            "last_funding_discount": dict.fromkeys(changes, rows.micro_text(0)) or None,
+            "last_funding_round": changes or None,
             "positions": positions,
             "shares": [],
             "type": f"{kind}/account_all_positions",

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from qubx_lighter.constants import MARGIN_FRACTION_SCALE, PPM
 from qubx_lighter.sim.market import Market
-from qubx_lighter.sim.model import Order, Position, Trade
+from qubx_lighter.sim.model import FundingPayment, Order, Position, Trade
 
 HISTORY: Final = 10_000
 """How many ended orders and trades an account, and trades a market, remember."""
@@ -49,12 +49,18 @@ class Account:
     by_client_index: dict[int, Order] = field(default_factory=dict)  # resting
     inactive: deque[Order] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
     trades: deque[Trade] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
+    fundings: deque[FundingPayment] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
 
     def position(self, market: Market) -> Position:
         """Give the position row of a market; without one a flat row, which is not kept."""
         market_id = market.spec.market_id
         row = self.positions.get(market_id)
         return row or Position(market_id, initial_margin_fraction=market.spec.default_initial_margin_fraction)
+
+    def holds(self, market_id: int) -> bool:
+        """Tell whether it has a position in a market that is not flat."""
+        row = self.positions.get(market_id)
+        return row is not None and row.lots != 0
 
     def open_position(self, market: Market) -> Position:
         """Give the position row of a market, and keep it."""
@@ -69,8 +75,9 @@ def fee_micro(quote_micro: int, ppm: int) -> int:
 def book_fill(position: Position, lots: int, quote_micro: int) -> int:
     """Change a position by signed ``lots`` that cost ``quote_micro`` and return the profit that this realised.
 
-    What closes takes its share of the entry quote, rounded down; the last lot takes the rest. A closed position forgets
-    its realised profit, as the venue's rows do (captured: a round trip of 0.0055 loss leaves ``realized_pnl`` at zero).
+    What closes takes its share of the entry quote, rounded down; the last lot takes the rest. A closed position forgets its
+    realised profit, as the venue's rows do (captured: a round trip of 0.0055 loss leaves ``realized_pnl`` at zero), and its
+    funding, which nobody has captured.
     """
     held = position.lots
     if held * lots >= 0:
@@ -88,6 +95,7 @@ def book_fill(position: Position, lots: int, quote_micro: int) -> int:
     else:
         position.entry_quote_micro = quote_micro - closed_quote
         position.realized_pnl_micro = 0
+        position.funding_paid_micro = 0
     return realized
 
 

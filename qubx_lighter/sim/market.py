@@ -44,6 +44,10 @@ class Market:
         """Give what ``lots`` cost at a price, rounded down where the market is finer than the collateral."""
         return price_ticks * lots * self._multiplier // self._divisor
 
+    def part_of_quote_micro(self, price_ticks: int, lots: int, part: int, whole: int) -> int:
+        """Give ``part`` / ``whole`` of what ``lots`` cost, rounded down once, towards minus infinity."""
+        return price_ticks * lots * self._multiplier * part // (self._divisor * whole)
+
     def add_trade(self, trade: Trade) -> None:
         """Take note of a trade."""
         self.last_trade_ticks = trade.price_ticks

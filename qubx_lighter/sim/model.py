@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from qubx_lighter.constants import CODE_OK, OrderType, TimeInForce
+from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, OrderType, TimeInForce
 
 
 class MarketSpec(msgspec.Struct, frozen=True):
@@ -104,7 +104,14 @@ class CancelAll(msgspec.Struct, frozen=True, tag=True):
 
 
 class AdvanceTime(msgspec.Struct, frozen=True, tag=True):
-    """Nothing but time: orders expire."""
+    """Nothing but time: orders expire, full hours settle their funding."""
+
+
+class SettleFunding(msgspec.Struct, frozen=True, tag=True):
+    """Settle funding at once, between the hours, as a test or a rehearsal wants it; markets' public history does not show it."""
+
+    market_id: int = NIL_MARKET_INDEX  # 255: all
+    rate: int | None = None  # 1e-4 percent, positive: longs pay; None: what the running hour will settle
 
 
 Command = (
@@ -117,6 +124,7 @@ Command = (
     | CancelOrder
     | CancelAll
     | AdvanceTime
+    | SettleFunding
 )
 
 
@@ -197,8 +205,22 @@ class Position(msgspec.Struct):
     realized_pnl_micro: int = 0
     initial_margin_fraction: int = 500  # 1e-4; the account's own setting for this market
     margin_mode: int = 0
+    funding_paid_micro: int = 0  # since it was opened; negative: received
     open_bid_lots: int = 0  # resting and not reduce-only: what the margin check of new orders counts
     open_ask_lots: int = 0
+
+
+class FundingPayment(msgspec.Struct, frozen=True):
+    """What one settlement of a market's funding did to one account."""
+
+    funding_id: int  # of the settlement: the same for all accounts, rising with time
+    account_index: int
+    market_id: int
+    time: int  # µs: the full hour
+    rate: int  # 1e-4 percent; positive: longs pay
+    price_ticks: int  # the mark price
+    lots: int  # signed
+    change_micro: int  # of the collateral; negative: paid
 
 
 class TxRecord(msgspec.Struct, frozen=True):
@@ -249,10 +271,16 @@ class PositionChanged(msgspec.Struct, frozen=True):
     time: int  # µs
 
 
+class FundingSettled(msgspec.Struct, frozen=True):
+    """An account paid or received funding."""
+
+    payment: FundingPayment
+
+
 class TransactionDone(msgspec.Struct, frozen=True):
     """The sequencer took a transaction."""
 
     record: TxRecord
 
 
-Event = BookChanged | Traded | OrderChanged | PositionChanged | TransactionDone
+Event = BookChanged | Traded | OrderChanged | PositionChanged | FundingSettled | TransactionDone

@@ -8,8 +8,10 @@ from typing import Final
 from qubx_lighter.constants import NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.engine import NEWEST, Engine
+from qubx_lighter.sim.market_history import LATEST_MS
 from qubx_lighter.sim.model import MarketSpec
 
+_LEAST_MS: Final = 10**11  # a smaller timestamp is in seconds
 _INVALID_CURSOR: Final = 20009
 
 
@@ -36,6 +38,20 @@ class Parameters:
         if not low <= value <= high:
             raise VenueError(Code.INVALID_PARAM, f"invalid param: {name} is out of range")
         return value
+
+    def time_ms(self, name: str, default_ms: int | None = None) -> int:
+        """Read a time in ms or seconds."""
+        time = self.integer(name, default_ms, low=0, high=LATEST_MS)
+        return time if time >= _LEAST_MS else time * 1000
+
+    def numbers(self, name: str) -> set[int]:
+        """Read a list of whole numbers that may be left out: separated by commas, in brackets or not."""
+        items = self.text(name, "").strip("[]").replace(" ", "")
+        if not items:
+            return set()
+        if not all(item.isdecimal() for item in items.split(",")):
+            raise VenueError(Code.INVALID_PARAM, f"invalid param: {name} is not a list of numbers")
+        return {int(item) for item in items.split(",")}
 
     def market_id(self) -> int | None:
         """Read a market id that may be left out; 255 stands for all."""

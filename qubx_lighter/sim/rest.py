@@ -18,6 +18,7 @@ from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.model import MarketSpec, Order, Result, Trade
 from qubx_lighter.sim.parameters import Parameters
+from qubx_lighter.sim.rest_account import RestAccount
 from qubx_lighter.sim.rest_history import RestHistory
 from qubx_lighter.sim.rows import Row, success
 
@@ -80,6 +81,7 @@ class Rest:
         self._venue = venue
         self._engine = venue.engine
         self._history = RestHistory(venue.engine, venue.now)
+        self._money = RestAccount(venue.engine, self._own_account)
 
     def routes(self) -> list[web.RouteDef]:
         """List all endpoints."""
@@ -98,6 +100,7 @@ class Rest:
             "/api/v1/apikeys": self._api_keys,
             "/api/v1/nextNonce": self._next_nonce,
             "/api/v1/tx": self._transaction,
+            **self._money.reads(),
         }
         return [
             *(web.get(path, self._reader(read)) for path, read in reads.items()),

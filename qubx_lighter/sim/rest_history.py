@@ -16,14 +16,13 @@ from qubx_lighter.constants import RESOLUTIONS, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.candles import CLOSE, HIGH, LAST_ID, LOTS, LOW, OPEN, QUOTE, SAMPLES, TIME, Rows
 from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.market_history import HOUR_MS, LATEST_MS, Funding
+from qubx_lighter.sim.market_history import HOUR_MS, Funding
 from qubx_lighter.sim.model import MarketSpec
 from qubx_lighter.sim.parameters import Parameters
 from qubx_lighter.sim.rows import Row, decimal_text, success
 
 _CANDLES: Final = 500
 _FUNDINGS: Final = 749
-_LEAST_MS: Final = 10**11  # a smaller timestamp is in seconds
 _MICRO: Final = 10**6
 _RATE_DECIMALS: Final = 4
 _RATES_OF_OTHERS: Final = {"binance": 3, "bybit": 5, "hyperliquid": 7}  # hours by which they lag behind ours
@@ -68,7 +67,7 @@ class RestHistory:
 
     def _range(self, params: Parameters, step_ms: int) -> tuple[int, int]:
         """Read the last moment, ms, and the number of candles; the range must be as long as one candle at least."""
-        start_ms, end_ms = _time_ms(params, "start_timestamp"), _time_ms(params, "end_timestamp")
+        start_ms, end_ms = params.time_ms("start_timestamp"), params.time_ms("end_timestamp")
         count = params.integer("count_back", low=1)
         if start_ms + step_ms > end_ms:
             raise VenueError(Code.EMPTY_RANGE, "invalid range: it is shorter than a candle")
@@ -78,7 +77,7 @@ class RestHistory:
         """Answer ``fundings``: both bounds are cut to the hour and are no part of the range; a count of 0 limits nothing."""
         spec = params.market(self._engine)
         resolution, step_ms = _resolution(params)
-        start, end = (_time_ms(params, name) // HOUR_MS for name in ("start_timestamp", "end_timestamp"))
+        start, end = (params.time_ms(name) // HOUR_MS for name in ("start_timestamp", "end_timestamp"))
         count = params.integer("count_back", low=0) or _FUNDINGS
         if step_ms != HOUR_MS:
             raise VenueError(Code.INVALID_PARAM, "invalid param: the local venue lists fundings by the hour only")
@@ -112,12 +111,6 @@ def _resolution(params: Parameters) -> tuple[str, int]:
     if name not in RESOLUTIONS:
         raise VenueError(Code.INVALID_PARAM, f"invalid param: resolution must be one of {', '.join(RESOLUTIONS)}")
     return name, RESOLUTIONS[name]
-
-
-def _time_ms(params: Parameters, name: str) -> int:
-    """Read a time in ms or seconds."""
-    time = params.integer(name, low=0, high=LATEST_MS)
-    return time if time >= _LEAST_MS else time * 1000
 
 
 def _not_empty(found: list[Row]) -> list[Row]:

@@ -1,6 +1,6 @@
 """The engine's rows as the venue writes them: exact decimal strings, and every field that today's wire has.
 
-Fields about what this venue does not have (funding, pools, integrators, triggers, isolated margin) hold what the venue sends for
+Fields about what this venue does not have (pools, integrators, triggers, isolated margin) hold what the venue sends for
 accounts and orders without any.
 """
 
@@ -184,6 +184,7 @@ def position_row(engine: Engine, account: Account, position: Position) -> Row:
     if lots:
         scale = 10 ** (spec.price_decimals + spec.size_decimals)
         entry_ticks = (2 * position.entry_quote_micro * scale // (lots * _MICRO) + 1) // 2
+    paid = {"total_funding_paid_out": micro_text(position.funding_paid_micro)} if position.funding_paid_micro else {}
     return {
         "market_id": position.market_id,
         "symbol": spec.symbol,
@@ -200,6 +201,7 @@ def position_row(engine: Engine, account: Account, position: Position) -> Row:
         "unrealized_pnl": micro_text(engine.unrealized_micro(account.account_index, position.market_id) if lots else 0),
         "realized_pnl": micro_text(position.realized_pnl_micro),
         "liquidation_price": "",
+        **paid,
         "margin_mode": position.margin_mode,
         "allocated_margin": micro_text(0),
         "total_discount": micro_text(0),

@@ -27,11 +27,14 @@ import msgspec
 from qubx_lighter.constants import NIL_MARKET_INDEX, Code, OrderType, TimeInForce
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import ledger, past, transactions
+from qubx_lighter.sim.funding import Funding
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import (
     BookChanged,
     Event,
+    FundingPayment,
+    FundingSettled,
     MarketSpec,
     Order,
     OrderChanged,
@@ -73,6 +76,7 @@ class Sequencer:
         now: µs, of the transaction that runs.
         book_nonce: of the last ``BookChanged``, over all markets.
         fees_micro: all fees ever taken.
+        funding: what settles the hours.
         events: what happened since they were last taken.
     """
 
@@ -91,6 +95,7 @@ class Sequencer:
         self._hashes = 0
         self._expiries: list[tuple[int, int, int]] = []  # heap of (ms, order index, account index); may be outdated
         self._sampled_at = 0  # s
+        self.funding = Funding(self.markets, self.accounts, start)
         self._levels: dict[tuple[int, bool, int], None] = {}
         self._figures: dict[tuple[int, int], None] = {}
 
@@ -102,7 +107,20 @@ class Sequencer:
             self._trade_id = max(self._trade_id, past.first_trade_id(self.now // 1000))
         self.markets[spec.market_id] = Market(spec, self._seed, self.now)
 
-    def sample_mark_prices(self) -> None:
+    def let_time_pass(self, now: int) -> None:
+        """Go on to ``now``, where that is later: settle full hours, take note of mark prices, let orders expire."""
+        before, self.now = self.now, max(self.now, now)
+        self.book_funding(self.funding.settle_hours(before, self.now))
+        self._sample_mark_prices()
+        self._expire()
+
+    def book_funding(self, payments: list[FundingPayment]) -> None:
+        """Let the end of the transaction tell who paid and received funding."""
+        for payment in payments:
+            self.events.append(FundingSettled(payment))
+            self.change_figures(payment.account_index, payment.market_id)
+
+    def _sample_mark_prices(self) -> None:
         """Take note of the mark prices, as they are before anything happens at ``now``; once a second."""
         second = self.now // 10**6
         if second == self._sampled_at:
@@ -178,7 +196,7 @@ class Sequencer:
         """End a resting order."""
         self._finish(order, _CANCELED)
 
-    def expire(self) -> None:
+    def _expire(self) -> None:
         """End the orders whose time is over."""
         while self._expiries and self._expiries[0][0] * 1000 <= self.now:
             _, order_index, account_index = heapq.heappop(self._expiries)

@@ -1,7 +1,7 @@
 """What ``market_stats`` sends: mark and index price, open interest, funding; every second, of the markets that changed.
 
 There is no index but the mark price, so the premium is zero; the hourly rates are those of the venue's history, which are
-drawn, not derived from the premium. They move no collateral.
+drawn, not derived from the premium.
 """
 
 from __future__ import annotations

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from fractions import Fraction
+from math import floor
 from random import Random
 
 import pytest
 
 from qubx_lighter.constants import TimeInForce
 from qubx_lighter.sim import ledger
-from qubx_lighter.sim.model import Deposit, MarketSpec, Order, Position, Trade, Traded
+from qubx_lighter.sim.model import Deposit, FundingPayment, FundingSettled, MarketSpec, Order, Position, Trade, Traded
 from tests.sim.desk import ALICE, BOB, BTC, ETH, FEED, FUNDS, OTHER_FEED, Desk
 
 FINE = MarketSpec(market_id=5, symbol="FINE", price_decimals=5, size_decimals=4, min_base_lots=1, min_quote_micro=1)
@@ -201,6 +202,15 @@ class Plain:
         self.cash: defaultdict[int, Fraction] = defaultdict(Fraction)
         self.lots: defaultdict[tuple[int, int], int] = defaultdict(int)
         self.fees = 0
+        self.left_over = 0
+
+    def pay(self, row: FundingPayment) -> None:
+        """Move funding: from longs to shorts where the rate is positive."""
+        assert self.lots[row.account_index, row.market_id] == row.lots
+        change = floor(Fraction(-row.lots * row.price_ticks * row.rate, 10**6))
+        assert change == row.change_micro
+        self.cash[row.account_index] += change
+        self.left_over -= change
 
     def take(self, row: Trade) -> None:
         quote = row.price_ticks * row.lots  # both markets: price and size decimals add up to 6
@@ -217,8 +227,8 @@ def round_half_up(value: Fraction) -> int:
 
 
 def money(desk: Desk) -> int:
-    """Add up what no trade can change: collateral less what the open lots cost, and the fees."""
-    total = desk.engine.fees_micro
+    """Add up what no trade can change: collateral less what the open lots cost, the fees, and what funding left over."""
+    total = desk.engine.fees_micro + desk.engine.funding_pot_micro
     for account in desk.engine.accounts():
         total += account.collateral_micro
         for row in account.positions.values():
@@ -262,7 +272,7 @@ def check_accounts(desk: Desk, plain: Plain, deposits: dict[int, int]) -> None:
             assert sum(o.remaining_lots for o in counted if not o.is_ask) == row.open_bid_lots
         assert worth == desk.engine.total_value_micro(index)
         assert {o.client_order_index for o in account.orders.values()} - {0} == set(account.by_client_index)
-    assert plain.fees == desk.engine.fees_micro
+    assert (plain.fees, plain.left_over) == (desk.engine.fees_micro, desk.engine.funding_pot_micro)
 
 
 def act(desk: Desk, random: Random) -> None:
@@ -303,8 +313,11 @@ def test_random_run_keeps_the_books(seed: int) -> None:
     for step in range(1_500):
         desk.now += random.choice([1_000, 1_000_000, 60_000_000])
         act(desk, random)
-        for event in desk.events(Traded):
-            plain.take(event.trade)
+        for event in desk.engine.drain():
+            if isinstance(event, Traded):
+                plain.take(event.trade)
+            elif isinstance(event, FundingSettled):
+                plain.pay(event.payment)
         if step % 10:
             continue
         assert before == money(desk)
@@ -326,3 +339,4 @@ def test_random_run_keeps_the_books(seed: int) -> None:
         "canceled-self-trade",
     } <= statuses
     assert len(desk.engine.trades()) > 200
+    assert plain.left_over > 0

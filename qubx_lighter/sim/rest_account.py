@@ -1,0 +1,82 @@
+"""What an account was paid and paid, over REST: newest first, page by page, for who may read the account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+
+from qubx_lighter.constants import Code
+from qubx_lighter.errors import VenueError
+from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.market_history import LATEST_MS
+from qubx_lighter.sim.model import FundingPayment, MarketSpec
+from qubx_lighter.sim.parameters import Parameters
+from qubx_lighter.sim.rows import Row, decimal_text, micro_text, size_text, success
+
+_PAGE: Final = 100
+_RATE_DECIMALS: Final = 4
+_SIDES: Final = ("all", "long", "short")
+
+FindAccount = Callable[[web.Request, Parameters], Account]
+
+
+class RestAccount:
+    """The endpoints.
+
+    Args:
+        engine: the venue.
+        find_account: finds the account that a request is about, and insists on a token of it.
+    """
+
+    def __init__(self, engine: Engine, find_account: FindAccount) -> None:
+        self._engine = engine
+        self._find_account = find_account
+
+    def reads(self) -> dict[str, Callable[[web.Request, Parameters], Row]]:
+        """List them by path."""
+        return {"/api/v1/positionFunding": self.position_funding}
+
+    def position_funding(self, request: web.Request, params: Parameters) -> Row:
+        """Answer ``positionFunding``; both bounds belong to the range, the cursor is the last row's ``funding_id``."""
+        account = self._find_account(request, params)
+        limit, before, side = params.integer("limit", low=1, high=_PAGE), params.cursor(), params.text("side", "all")
+        if side not in _SIDES:
+            raise VenueError(Code.INVALID_PARAM, "invalid param: side")
+        start_ms, end_ms = params.time_ms("start_timestamp", 0), params.time_ms("end_timestamp", LATEST_MS)
+        market_ids = params.numbers("market_ids")
+        found = [
+            payment
+            for payment in reversed(account.fundings)
+            if payment.funding_id < before
+            and side in ("all", _side(payment))
+            and start_ms <= payment.time // 1000 <= end_ms
+            and (not market_ids or payment.market_id in market_ids)
+        ]
+        cursor = {"next_cursor": str(found[limit - 1].funding_id)} if len(found) > limit else {}
+        return success(position_fundings=funding_rows(self._engine, found[:limit]), **cursor)
+
+
+def funding_rows(engine: Engine, payments: Iterable[FundingPayment]) -> list[Row]:
+    """Write payments."""
+    return [_funding_row(engine.markets[payment.market_id], payment) for payment in payments]
+
+
+def _funding_row(spec: MarketSpec, payment: FundingPayment) -> Row:
+    """Write a payment: ``change`` is negative where it was paid; the rate is in percent, positive where longs pay."""
+    return {
+        "timestamp": payment.time // 10**6,
+        "market_id": payment.market_id,
+        "funding_id": payment.funding_id,
+        "change": micro_text(payment.change_micro),
+        "discount": micro_text(0),
+        "rate": decimal_text(payment.rate, _RATE_DECIMALS),
+        "position_size": size_text(spec, abs(payment.lots)),
+        "position_side": _side(payment),
+    }
+
+
+def _side(payment: FundingPayment) -> str:
+    return "long" if payment.lots > 0 else "short"
