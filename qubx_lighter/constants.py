@@ -29,12 +29,20 @@ NETWORKS: Final[dict[str, Network]] = {
 class TxType(IntEnum):
     """Transaction types that this package signs."""
 
+    CREATE_SUB_ACCOUNT = 9
+    CREATE_PUBLIC_POOL = 10
+    UPDATE_PUBLIC_POOL = 11
+    TRANSFER = 12
+    WITHDRAW = 13
     CREATE_ORDER = 14
     CANCEL_ORDER = 15
     CANCEL_ALL_ORDERS = 16
     MODIFY_ORDER = 17
+    MINT_SHARES = 18
+    BURN_SHARES = 19
     UPDATE_LEVERAGE = 20
     CREATE_GROUPED_ORDERS = 28
+    UPDATE_MARGIN = 29
 
 
 class OrderType(IntEnum):
@@ -94,6 +102,20 @@ class MarginMode(IntEnum):
 
     CROSS = 0
     ISOLATED = 1
+
+
+class MarginMove(IntEnum):
+    """Which way isolated margin moves, as the signer encodes it."""
+
+    REMOVE = 0
+    ADD = 1
+
+
+class Route(IntEnum):
+    """Which of an account's two purses an amount leaves or enters, as the signer encodes it."""
+
+    PERPS = 0
+    SPOT = 1
 
 
 RESOLUTIONS: Final[dict[str, int]] = {

@@ -33,6 +33,7 @@ from qubx_lighter.constants import (
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, LighterError, SigningError, TransportError, VenueError, WireError
+from qubx_lighter.native_abi import INSTALL, NONCE, known_transactions
 from qubx_lighter.native_signer import Native
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, group_refusal
@@ -48,10 +49,9 @@ from qubx_lighter.tx_fields import (
 
 _THREAD_NAME: Final = "lighter-signer"
 _MAX_AUTH_TOKEN_S: Final = 8 * 3600  # the venue's maximum
-_TEST_NONCE: Final = 281_474_976_000  # like the next one, a number that shifted or cut arguments cannot give by chance
-_TEST_INDEX: Final = 1_234_567
 _NO_INTEGRATOR: Final = (0, 0, 0)  # account and fees: none attached, ever
 _DEFAULT_SELF_TRADE: Final = SelfTrade()  # expire the maker; the account is one self
+_FROM_AN_ACCOUNT: Final = (TxType.TRANSFER, TxType.WITHDRAW)  # these name the account otherwise
 _KEEP_NONCE_ORDER: Final = 0  # each nonce is exactly the last plus one
 
 
@@ -280,7 +280,7 @@ class Signer:
         """Mint an auth token that ends ``lifetime_s`` after ``now_s``; it counts as a secret."""
         lifetime = ranged("lifetime_s", lifetime_s, 1, _MAX_AUTH_TOKEN_S)
         deadline = ranged("now_s", now_s, 1, MAX_TIME_MS) + lifetime
-        return await self._run(lambda: self._mint(deadline))
+        return await self._run(lambda: self._mint(self._ready(), deadline))
 
     async def check_key(self) -> None:
         """Ask the venue whether our key is the one registered under our index.
@@ -339,8 +339,7 @@ class Signer:
             raise SigningError(f"the native signer answered type {result.txType} to a {tx_type.name}")
         return SignedTx(result.txType, tx_info, tx_hash)
 
-    def _mint(self, deadline: int) -> str:
-        native = self._ready()
+    def _mint(self, native: Native, deadline: int) -> str:
         with self._owned(native):
             result = native.library.CreateAuthToken(deadline, self._api_key_index, self._account_index)
         token, error = native.take(result.str), native.take(result.err)
@@ -377,27 +376,20 @@ class Signer:
             raise SigningError("the native signer does not take the API private key: it must be 80 hexadecimal digits")
 
     def _try_out(self, native: Native) -> None:
-        """Sign a known order and read it back, so that a mismatched binary is found out before it costs money."""
-        known = (TxType.CREATE_ORDER, "SignCreateOrder", 3, _TEST_INDEX, 5, 7, 1, 0, 1, 1, 0, MAX_TIME_MS)
-        flags = (*_NO_INTEGRATOR, *checked_self_trade(_DEFAULT_SELF_TRADE), _KEEP_NONCE_ORDER, _TEST_NONCE)
-        signed = self._call(native, *known, *flags)
-        expected = {
-            "AccountIndex": self._account_index,
-            "ApiKeyIndex": self._api_key_index,
-            "Nonce": _TEST_NONCE,
-            "MarketIndex": 3,
-            "ClientOrderIndex": _TEST_INDEX,
-            "BaseAmount": 5,
-            "Price": 7,
-            "IsAsk": 1,
-            "Type": 0,
-            "TimeInForce": 1,
-            "ReduceOnly": 1,
-            "TriggerPrice": 0,
-            "OrderExpiry": MAX_TIME_MS,
-            "L2TxAttributes": None,
-        }
-        native_signer.compare(expected, signed.tx_info)
+        """Sign what is known with every function and read it back: a mismatch is found out before it costs money."""
+        for known in known_transactions(native.order):
+            account = "FromAccountIndex" if known.tx_type in _FROM_AN_ACCOUNT else "AccountIndex"
+            ours = {account: self._account_index, "ApiKeyIndex": self._api_key_index, "Nonce": NONCE}
+            try:
+                signed = self._call(native, known.tx_type, known.function, *known.arguments)
+                native_signer.compare(ours | dict(known.told), signed.tx_info)
+            except SigningError as error:
+                raise SigningError(f"{known.function}: {error}") from None
+        token = self._mint(native, NONCE)
+        if not token.startswith(f"{NONCE}:{self._account_index}:{self._api_key_index}:"):
+            raise SigningError(
+                f"CreateAuthToken: the token is not of the account and the time that were asked for: {INSTALL}"
+            )
 
     def _explain(self, problem: str) -> LighterError:
         """Turn the native check's text into an error that says what to do."""

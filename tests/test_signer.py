@@ -468,8 +468,9 @@ async def test_every_native_call_runs_in_the_signers_own_thread(
     await signer.auth_token(now_s=1, lifetime_s=60)
     with pytest.raises(TransportError):
         await signer.check_key()
-    expected = {"load", "CreateClient", "SignCreateOrder", "CreateAuthToken", "CheckClient"}
-    assert expected == {call.name for call in calls}
+    assert {"load", "CreateClient", "SignCreateOrder", "CreateAuthToken", "CheckClient"} <= {
+        call.name for call in calls
+    }
     threads = {call.thread for call in calls}
     assert 1 == len(threads)
     assert threads.pop().startswith("lighter-signer")
