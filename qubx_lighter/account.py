@@ -31,6 +31,7 @@ from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import LighterError
 from qubx_lighter.handlers.account import AccountConverter, to_dt64, to_ns
+from qubx_lighter.handlers.money import Push, Wallet
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import OrderTracker
@@ -51,6 +52,7 @@ class LighterAccountProcessor:
         socket: the account socket.
         instruments: the venue's markets.
         requests: what this process asked for, shared with the broker.
+        wallet: puts balances together.
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock, for ``as_of``.
         health: told when a submit or cancel was answered.
@@ -67,6 +69,7 @@ class LighterAccountProcessor:
         socket: LighterWebSocketManager,
         instruments: LighterInstrumentLoader,
         requests: RequestBook,
+        wallet: Wallet,
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
         health: IHealthMonitor,
@@ -79,6 +82,7 @@ class LighterAccountProcessor:
         self._socket = socket
         self._instruments = instruments
         self._requests = requests
+        self._wallet = wallet
         self._emit = emit
         self._time = time_provider
         self._on_transaction = on_transaction
@@ -119,13 +123,18 @@ class LighterAccountProcessor:
             f"user_stats/{self._account}": self._on_user_stats,
             f"account_tx/{self._account}": self._on_transactions,
         }
+        # What only makes balances more up to date than the snapshots do: no reason to hold orders back.
+        self._extras: Final[dict[str, Callable[[str, bytes], None]]] = {
+            f"account_all_assets/{self._account}": self._on_assets,
+            f"account_all_positions/{self._account}": self._on_positions,
+        }
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Connect, subscribe the account channels and ask for the first snapshot; thread-safe."""
         self._deals.start(to_ns(self._time.time()))
-        for channel, handler in self._channels.items():
+        for channel, handler in (self._channels | self._extras).items():
             self._socket.subscribe(channel, handler, auth=True)
         self._socket.on_state(self._on_state)
         self._socket.start()
@@ -139,7 +148,7 @@ class LighterAccountProcessor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def ready(self) -> bool:
-        """Tell whether every account channel is acknowledged on a live socket."""
+        """Tell whether every channel that orders need is acknowledged on a live socket."""
         return self._socket.connected and all(self._socket.subscribed(channel) for channel in self._channels)
 
     def stats(self) -> dict[str, int]:
@@ -182,10 +191,28 @@ class LighterAccountProcessor:
     def _on_user_stats(self, kind: str, raw: bytes) -> None:
         del kind
         frame = wire.decode(wire.UserStatsFrame, raw)
-        # The venue's milliseconds are cut off, deals carry microseconds: the end of the millisecond covers its deals.
-        time = to_dt64((frame.timestamp + 1) * 1_000_000 - 1) if frame.timestamp else self._time.time()
-        balance = self._converter.balance(frame.stats.collateral, frame.stats.available_balance, time)
-        self._emit(BalanceUpdateEvent(instrument=None, balance=balance, as_of=time))
+        self._push(self._wallet.on_stats(frame.stats, self._frame_time(frame.timestamp)))
+
+    def _on_assets(self, kind: str, raw: bytes) -> None:
+        frame = wire.decode(wire.AccountAssetsFrame, raw)
+        rows = [row for row in (frame.assets or {}).values() if row is not None]
+        self._push(self._wallet.on_assets(rows, self._frame_time(frame.timestamp), complete=kind == "subscribed"))
+
+    def _on_positions(self, kind: str, raw: bytes) -> None:
+        rows = wire.decode(wire.AccountPositionsFrame, raw).positions or {}
+        known = {row.market_id: row for row in rows.values() if row is not None}
+        self._push(self._wallet.on_positions(known, complete=kind == "subscribed"))
+
+    def _push(self, pushes: list[Push]) -> None:
+        for push in pushes:
+            self._emit(BalanceUpdateEvent(instrument=None, balance=push.balance, as_of=push.as_of))
+
+    def _frame_time(self, timestamp_ms: int) -> dt_64:
+        """Give a frame's time; frames of 2025 have none.
+
+        The venue's milliseconds are cut off, deals carry microseconds: the end of the millisecond covers its deals.
+        """
+        return to_dt64((timestamp_ms + 1) * 1_000_000 - 1) if timestamp_ms else self._time.time()
 
     def _on_transactions(self, kind: str, raw: bytes) -> None:
         del kind

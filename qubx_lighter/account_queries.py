@@ -9,8 +9,9 @@ from qubx.core.basics import ITimeProvider, dt_64
 from qubx.core.events import AccountSnapshot
 
 from qubx_lighter.client import LighterClient
-from qubx_lighter.constants import TxType
+from qubx_lighter.constants import MARGIN_FRACTION_SCALE, TxType
 from qubx_lighter.handlers.account import AccountConverter, row_time_ns, to_dt64, to_ns
+from qubx_lighter.handlers.money import Wallet, figures
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.requests import Progress, RequestBook, failure
@@ -29,6 +30,7 @@ class AccountQueries:
         converter: the account's conversions.
         instruments: the venue's markets.
         requests: what this process asked for.
+        wallet: puts balances together.
         time_provider: Qubx's clock.
         on_account: called with each account row fetched (the leverage cache listens).
     """
@@ -40,6 +42,7 @@ class AccountQueries:
         converter: AccountConverter,
         instruments: LighterInstrumentLoader,
         requests: RequestBook,
+        wallet: Wallet,
         time_provider: ITimeProvider,
         on_account: Callable[[wire.AccountRow], None],
     ) -> None:
@@ -48,6 +51,7 @@ class AccountQueries:
         self._account = converter.account_index
         self._instruments = instruments
         self._requests = requests
+        self._wallet = wallet
         self._time = time_provider
         self._on_account = on_account
 
@@ -97,20 +101,24 @@ class AccountQueries:
         # Qubx books a deal later than this on top of the row. All before `as_of` is in it; the venue may vouch for more.
         time = max(as_of, to_dt64(units.time_ns(account.transaction_time)))
         converter = self._converter
-        maintenance = account.cross_maintenance_margin_requirement
+        balances = self._wallet.of_account(account, time)
+        margin = figures(
+            account,
+            self._wallet.collateral,
+            self._maintenance_fraction,
+            spot_assets=any(row.total and row.currency != self._wallet.collateral for row in balances),
+        )
         return AccountSnapshot(
             exchange=converter.exchange,
             as_of=as_of,
             open_orders=None if orders is None else [converter.order(row) for row in orders],
             positions=[converter.position(row, time) for row in account.positions or [] if row.position],
-            balances=[converter.balance(account.collateral, account.available_balance, time)],
-            equity=account.total_asset_value,
-            available_margin=account.available_balance,
-            withdrawable=account.available_balance,
-            margin_ratio=account.cross_asset_value / maintenance if maintenance else None,
-            total_maint_margin=maintenance,
-            total_initial_margin=account.cross_initial_margin_requirement,
+            balances=balances,
+            **margin._asdict(),
         )
+
+    def _maintenance_fraction(self, market_id: int) -> float:
+        return self._instruments.market_by_id(market_id).maintenance_margin_fraction / MARGIN_FRACTION_SCALE
 
     async def _orders(self) -> list[wire.OrderRow]:
         """List the working orders; those of a binary option have no place in Qubx."""

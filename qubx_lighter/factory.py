@@ -33,6 +33,7 @@ from qubx_lighter.data import LighterDataProvider
 from qubx_lighter.dead_mans_switch import DeadMansSwitch
 from qubx_lighter.errors import ConfigurationError, LighterError, TransportError
 from qubx_lighter.handlers.account import AccountConverter
+from qubx_lighter.handlers.money import Wallet
 from qubx_lighter.history import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.leverage import LeverageSettings
@@ -287,6 +288,7 @@ class _Account:
             instruments=gateway.instruments,
             ids=ClientIds(api_key_index),
         )
+        wallet = Wallet(exchange, settings.collateral)
         self._leverage = LeverageSettings(
             instruments=gateway.instruments,
             signer=self._signer,
@@ -302,6 +304,7 @@ class _Account:
             converter=converter,
             instruments=gateway.instruments,
             requests=requests,
+            wallet=wallet,
             time_provider=ctx.time_provider,
             on_account=self._leverage.learn,
         )
@@ -312,6 +315,7 @@ class _Account:
             socket=self._socket,
             instruments=gateway.instruments,
             requests=requests,
+            wallet=wallet,
             emit=ctx.channel.send,
             time_provider=ctx.time_provider,
             health=ctx.health_monitor,

@@ -6,7 +6,6 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from qubx.core.basics import (
-    Balance,
     Deal,
     Instrument,
     Order,
@@ -118,9 +117,9 @@ class AccountConverter:
     """Convert one account's rows.
 
     Args:
-        exchange: the exchange name on balances.
+        exchange: the exchange name.
         account_index: which side of a trade is ours.
-        collateral: the asset that fees and balances are in.
+        collateral: the asset that perpetuals' fees are in.
         instruments: market id -> instrument, for every market of the venue.
         ids: client id <-> client_order_index.
     """
@@ -300,7 +299,7 @@ class AccountConverter:
             )
         return own
 
-    # --- positions and balances --------------------------------------------------------------------------------------
+    # --- positions ----------------------------------------------------------------------------------------------------
 
     def position(self, row: wire.PositionRow, time: dt_64) -> Position:
         """Convert a position row as of ``time``.
@@ -330,17 +329,6 @@ class AccountConverter:
             position.leverage = leverage_of(row.initial_margin_fraction / 100)
         position.margin_mode = margin_mode_name(row.margin_mode)
         return position
-
-    def balance(self, collateral: float, available: float, time: dt_64) -> Balance:
-        """Convert the collateral: ``total`` excludes unrealised PnL, in pushes and snapshots alike."""
-        return Balance(
-            exchange=self.exchange,
-            currency=self.collateral,
-            free=available,
-            locked=max(collateral - available, 0.0),
-            total=collateral,
-            last_update_time=time,
-        )
 
 
 def _options(row: wire.OrderRow, order_type: QubxOrderType) -> dict[str, object]:

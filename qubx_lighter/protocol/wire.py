@@ -217,13 +217,21 @@ class AccountPositionsFrame(msgspec.Struct):
     positions: dict[str, PositionRow | None] | None = None
 
 
+class CrossStats(msgspec.Struct):
+    """The part of the figures that is cross margin's alone."""
+
+    available_balance: float
+
+
 class UserStats(msgspec.Struct):
-    """Cross-margin figures in the collateral asset."""
+    """An account's figures in the collateral asset."""
 
     collateral: float
     portfolio_value: float
     available_balance: float
     margin_usage: float = 0.0  # percent
+    cross_stats: CrossStats | None = None
+    account_trading_mode: int = 0  # 1: unified; today only
 
 
 class UserStatsFrame(msgspec.Struct):
@@ -231,6 +239,23 @@ class UserStatsFrame(msgspec.Struct):
 
     stats: UserStats
     timestamp: int = 0  # ms, absent in 2025
+
+
+class AssetRow(msgspec.Struct):
+    """One asset of an account."""
+
+    symbol: str
+    asset_id: int
+    balance: float = 0.0  # spot, what orders lock included
+    locked_balance: float = 0.0
+    margin_balance: float = 0.0  # what of it margins perpetuals
+
+
+class AccountAssetsFrame(msgspec.Struct):
+    """``account_all_assets/{account}``: all assets in the snapshot, the changed ones in an update."""
+
+    assets: dict[str, AssetRow | None] | None = None
+    timestamp: int = 0  # ms
 
 
 class TxRow(msgspec.Struct, gc=False):
@@ -374,16 +399,6 @@ def _market_row(raw: bytes) -> MarketRow | UnreadableMarket:
         return UnreadableMarket(**read, error=str(error))
 
 
-class AssetRow(msgspec.Struct):
-    """One asset of an account."""
-
-    symbol: str
-    asset_id: int
-    balance: float = 0.0
-    locked_balance: float = 0.0
-    margin_balance: float = 0.0
-
-
 class AccountRow(msgspec.Struct):
     """One account of ``GET /api/v1/account``."""
 
@@ -394,10 +409,10 @@ class AccountRow(msgspec.Struct):
     status: int = 1
     account_type: int = 0
     account_trading_mode: int = 0
-    total_asset_value: float = 0.0
-    cross_asset_value: float = 0.0
-    cross_initial_margin_requirement: float = 0.0
-    cross_maintenance_margin_requirement: float = 0.0
+    total_asset_value: float | None = None
+    cross_asset_value: float | None = None
+    cross_initial_margin_requirement: float | None = None
+    cross_maintenance_margin_requirement: float | None = None
     transaction_time: int = 0  # µs
     positions: list[PositionRow] | None = None
     assets: list[AssetRow] | None = None

@@ -210,11 +210,6 @@ def test_a_row_of_an_unlisted_market_raises_rather_than_vanishes(converter: Acco
         converter.position(row, np.datetime64(5, "ns"))
 
 
-def test_the_balance_is_the_collateral_without_unrealized_profit(converter: AccountConverter) -> None:
-    balance = converter.balance(1000.0, 900.0, np.datetime64(5, "ns"))
-    assert ("USDC", 1000.0, 900.0, 100.0) == (balance.currency, balance.total, balance.free, balance.locked)
-
-
 def test_the_captured_round_trip_adds_up(converter: AccountConverter, wire_dir: Path) -> None:
     deals = []
     for raw in (wire_dir / "account_225671.jsonl").read_bytes().splitlines():
