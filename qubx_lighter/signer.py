@@ -1,10 +1,10 @@
-"""Sign transactions and auth tokens with the SDK's native signer, in a thread of its own.
+"""Sign transactions and auth tokens with the SDK's native signer, in threads of its own: as many at a time as there are cores.
 
-Why a thread: a native call takes 2.0 to 3.5 ms on the process's main thread, where the C runtime parses
+Why threads: a native call takes 2.0 to 3.5 ms on the process's main thread, where the C runtime parses
 ``/proc/self/maps`` each time, and 0.6 ms on any other; it releases the GIL.
 
 What the native library leaves to its caller, and is done here: C integers wrap silently, so every integer is checked
-first; clients are process-global by (account, API key index), so each signer takes that slot back before it signs; a
+first; clients are process-global by (account, API key index), so ``native_clients`` keeps track of whose key is in; a
 nonce of -1 would fetch one over blocking HTTP, so it cannot be passed; a wrapper and a binary of different releases
 would shift arguments and sign something else, so a known transaction is signed and read back before the first real one.
 The key is never held in a local variable of a frame that an exception may pass: Qubx's traceback printer shows locals.
@@ -13,10 +13,11 @@ The key is never held in a local variable of a frame that an exception may pass:
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
 from pydantic import SecretStr
@@ -34,6 +35,7 @@ from qubx_lighter.constants import (
 )
 from qubx_lighter.errors import ConfigurationError, LighterError, SigningError, TransportError, VenueError, WireError
 from qubx_lighter.native_abi import INSTALL, NONCE, known_transactions
+from qubx_lighter.native_clients import NativeClients
 from qubx_lighter.native_signer import Native
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, group_refusal
@@ -63,19 +65,11 @@ class SignedTx(NamedTuple):
     tx_hash: str
 
 
-class _Slot:
-    """The native library's one client for a pair of account and API key index."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.owner: object = None
-
-
-_slots: Final[dict[tuple[int, int], _Slot]] = {}
+_clients: Final = NativeClients()
 
 
 class Signer:
-    """Sign for one API key; every method runs the native code in the signer's own thread.
+    """Sign for one API key; every method runs the native code in one of the signer's own threads.
 
     Args:
         chain_id: 304 mainnet, 300 testnet.
@@ -83,10 +77,18 @@ class Signer:
         api_key_index: the index under which the key is registered.
         private_key: the API key.
         base_url: where ``check_key`` asks.
+        workers: how many signatures are made at a time; by default one for each core that this process may use.
     """
 
     def __init__(
-        self, *, chain_id: int, account_index: int, api_key_index: int, private_key: SecretStr, base_url: str
+        self,
+        *,
+        chain_id: int,
+        account_index: int,
+        api_key_index: int,
+        private_key: SecretStr,
+        base_url: str,
+        workers: int | None = None,
     ) -> None:
         self._chain_id = ranged("chain_id", chain_id, 0, 2**31 - 1)
         self._account_index = ranged("account_index", account_index, 0, 2**48 - 2)
@@ -94,18 +96,33 @@ class Signer:
         self._private_key = private_key
         self._base_url = base_url
         self._native: Native | None = None
-        self._slot = _slots.setdefault((account_index, api_key_index), _Slot())
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=_THREAD_NAME)
+        self._loading = threading.Lock()
+        self._workers = workers or _usable_cores()
+        self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix=_THREAD_NAME)
 
     def __repr__(self) -> str:
         of = f"account_index={self._account_index}, api_key_index={self._api_key_index}"
         return f"Signer(chain_id={self._chain_id}, {of})"
 
+    @property
+    def account_index(self) -> int:
+        """The account that trades."""
+        return self._account_index
+
+    @property
+    def api_key_index(self) -> int:
+        """The index of the key that it signs with."""
+        return self._api_key_index
+
+    @property
+    def workers(self) -> int:
+        """How many signatures are made at a time."""
+        return self._workers
+
     def close(self) -> None:
         """Sign no more; what is being signed is finished; idempotent."""
         self._executor.shutdown(wait=False)
-        if self._slot.owner is self:
-            self._slot.owner = None
+        _clients.forget((self._account_index, self._api_key_index), self)
 
     async def load(self) -> None:
         """Load the native library, register the key with it and try it out; the first signature would do it too.
@@ -294,7 +311,7 @@ class Signer:
         if problem is not None:
             raise self._explain(problem)
 
-    # --- in the signer's thread --------------------------------------------------------------------------------------
+    # --- in one of the signer's threads --------------------------------------------------------------------------------------
 
     async def _run[T](self, work: Callable[[], T]) -> T:
         try:
@@ -309,9 +326,11 @@ class Signer:
 
     def _ready(self) -> Native:
         if self._native is None:
-            native = native_signer.load()
-            self._try_out(native)
-            self._native = native
+            with self._loading:
+                if self._native is None:
+                    native = native_signer.load()
+                    self._try_out(native)
+                    self._native = native
         return self._native
 
     def _sign_group(
@@ -352,15 +371,10 @@ class Signer:
         with self._owned(native):
             return native.take(native.library.CheckClient(self._api_key_index, self._account_index))
 
-    @contextmanager
-    def _owned(self, native: Native) -> Iterator[None]:
-        """Hold the process-wide slot of our account and key index, with our key and chain in it."""
-        with self._slot.lock:
-            if self._slot.owner is not self:
-                self._slot.owner = None
-                self._register(native)
-                self._slot.owner = self
-            yield
+    def _owned(self, native: Native) -> AbstractContextManager[None]:
+        """Hold the process-wide client of our account and key index, with our key and chain in it."""
+        pair = self._account_index, self._api_key_index
+        return _clients.client(pair, self, lambda: self._register(native))
 
     def _register(self, native: Native) -> None:
         problem = native.take(
@@ -426,3 +440,8 @@ def generate_api_key() -> tuple[str, str]:
     if error or not private or not public:
         raise SigningError(f"no API key: {error or 'the native signer gave none'}")
     return private, public
+
+
+def _usable_cores() -> int:
+    """Count the cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

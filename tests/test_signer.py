@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
@@ -41,6 +42,8 @@ from qubx_lighter.signer import Signer, generate_api_key
 from qubx_lighter.tx_fields import checked_order
 from tests.programs import run_python
 from tests.signing import ACCOUNT, KEY_INDEX, make
+
+PATIENCE_S = 10.0
 
 EXPIRY = 1_797_824_653_863
 
@@ -86,7 +89,11 @@ class Call(NamedTuple):
     arguments: tuple[object, ...] = ()
 
 
-def spy_on_library(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+def spy_on_library(
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[Call], object] = lambda _call: None,
+    after: Callable[[Call], object] = lambda _call: None,
+) -> list[Call]:
     """Let signers load the real library behind a recorder, and return what it records."""
     calls: list[Call] = []
     load = native_signer.load
@@ -97,8 +104,12 @@ def spy_on_library(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
         def __getattr__(self, name: str) -> Callable[..., object]:
             def call(*arguments: object) -> object:
-                calls.append(Call(name, threading.current_thread().name, arguments))
-                return getattr(self._library, name)(*arguments)
+                calls.append(told := Call(name, threading.current_thread().name, arguments))
+                before(told)
+                try:
+                    return getattr(self._library, name)(*arguments)
+                finally:
+                    after(told)
 
             return call
 
@@ -109,6 +120,17 @@ def spy_on_library(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     monkeypatch.setattr(native_signer, "load", spying)
     return calls
+
+
+def nonce_of(call: Call) -> int:
+    nonce = call.arguments[4]
+    assert isinstance(nonce, int)
+    return nonce
+
+
+def is_cancel_all(call: Call) -> bool:
+    """Tell whether a call signs a cancel-all that a test asked for, and not one that tries the library out."""
+    return call.name == "SignCancelAllOrders" and nonce_of(call) < 10**6
 
 
 # --- transactions -----------------------------------------------------------------------------------------------------
@@ -457,10 +479,10 @@ def test_an_impossible_account_or_key_index_is_refused_at_once(api_key: tuple[st
             make(api_key[0], **{name: value})
 
 
-# --- the thread -------------------------------------------------------------------------------------------------------
+# --- the threads ------------------------------------------------------------------------------------------------------
 
 
-async def test_every_native_call_runs_in_the_signers_own_thread(
+async def test_every_native_call_runs_in_a_thread_of_the_signers_own(
     signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = spy_on_library(monkeypatch)
@@ -471,9 +493,33 @@ async def test_every_native_call_runs_in_the_signers_own_thread(
     assert {"load", "CreateClient", "SignCreateOrder", "CreateAuthToken", "CheckClient"} <= {
         call.name for call in calls
     }
-    threads = {call.thread for call in calls}
-    assert 1 == len(threads)
-    assert threads.pop().startswith("lighter-signer")
+    assert all(call.thread.startswith("lighter-signer") for call in calls)
+
+
+async def test_as_many_signatures_are_made_at_a_time_as_there_are_workers(
+    api_key: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(3)
+    spy_on_library(monkeypatch, lambda call: is_cancel_all(call) and together.wait(PATIENCE_S))
+    signer = make(api_key[0], workers=3)
+    signed = await asyncio.gather(*(signer.cancel_all(nonce=nonce) for nonce in range(9)))
+    assert [(KEY_INDEX, nonce) for nonce in range(9)] == [
+        fields_of(each.tx_info, "ApiKeyIndex", "Nonce") for each in signed
+    ]
+    assert not together.broken
+    signer.close()
+
+
+async def test_a_library_that_many_threads_need_is_loaded_once(
+    api_key: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = spy_on_library(monkeypatch)
+    signer = make(api_key[0], workers=4)
+    await asyncio.gather(*(signer.cancel_all(nonce=nonce) for nonce in range(8)))
+    names = [call.name for call in calls]
+    assert [1, 1] == [names.count(name) for name in ("load", "CreateClient")]
+    assert 8 == sum(is_cancel_all(call) for call in calls)
+    signer.close()
 
 
 def test_making_a_signer_starts_no_thread_and_imports_no_sdk() -> None:
@@ -496,7 +542,7 @@ async def test_a_closed_signer_signs_no_more(api_key: tuple[str, str]) -> None:
         await signer.cancel_all(nonce=2)
 
 
-# --- two signers for one slot of the native library -------------------------------------------------------------------
+# --- two signers for one client of the native library -------------------------------------------------------------------
 
 
 async def test_two_networks_with_one_account_and_key_index_keep_their_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,6 +556,51 @@ async def test_two_networks_with_one_account_and_key_index_keep_their_own_keys(m
         registered.append([call.arguments[1:3] for call in calls if call.name == "CreateClient"])
     mine, other = ((keys[chain].removeprefix("0x").encode(), chain) for chain in (304, 300))
     assert [[mine], [other], [], [mine]] == registered
+    for signer in signers.values():
+        signer.close()
+
+
+class Table:
+    """What a test sees of the library's clients: whose key is in, and who is signing while it changes."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.chain: object = None
+        self.signing = 0
+        self.mistakes: list[str] = []
+
+    def before(self, call: Call) -> None:
+        """Note who begins."""
+        with self.lock:
+            if call.name == "CreateClient":
+                self.mistakes += ["a key changed while somebody signed"] * bool(self.signing)
+                self.chain = None
+            elif is_cancel_all(call):
+                self.signing += 1
+                self._check(call)
+
+    def after(self, call: Call) -> None:
+        """Note who is through."""
+        with self.lock:
+            if call.name == "CreateClient":
+                self.chain = call.arguments[2]
+            elif is_cancel_all(call):
+                self._check(call)
+                self.signing -= 1
+
+    def _check(self, call: Call) -> None:
+        nonce = nonce_of(call)
+        if self.chain != nonce // 1000:
+            self.mistakes.append(f"nonce {nonce} met the key of chain {self.chain}")
+
+
+async def test_many_threads_of_two_networks_never_sign_with_each_others_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table()
+    calls = spy_on_library(monkeypatch, table.before, table.after)
+    signers = {chain: make(generate_api_key()[0], account_index=78, chain_id=chain, workers=3) for chain in (304, 300)}
+    await asyncio.gather(*(signers[chain].cancel_all(nonce=chain * 1000 + n) for n in range(60) for chain in signers))
+    assert [] == table.mistakes
+    assert 120 == sum(is_cancel_all(call) for call in calls)
     for signer in signers.values():
         signer.close()
 
