@@ -71,6 +71,13 @@ def main() -> None:
     metavar="DAYS",
     help="How long ago the markets were listed: they have candles, trades and funding since.",
 )
+@click.option(
+    "--faults",
+    default="",
+    metavar="SPEC",
+    help='What goes wrong on purpose, as "refuse where=14 code=21739 every=50; swallow every=100"; '
+    "qubx_lighter/sim/faults.py lists all.",
+)
 def sim(
     *,
     port: int,
@@ -82,10 +89,12 @@ def sim(
     accounts_out: Path | None,
     collateral: float,
     history: float,
+    faults: str,
 ) -> None:
     """Run a local Lighter venue with a funded account, until Ctrl-C."""
     from qubx_lighter.signer import generate_api_key  # noqa: PLC0415 - see the module's docstring
     from qubx_lighter.sim.app import run  # noqa: PLC0415
+    from qubx_lighter.sim.faults import parse  # noqa: PLC0415
 
     try:
         run(
@@ -98,6 +107,7 @@ def sim(
             accounts_out=accounts_out,
             collateral=collateral,
             history_days=history,
+            faults=parse(faults),
             generate_api_key=generate_api_key,
         )
     except (LighterError, OSError) as error:

@@ -40,6 +40,7 @@ from qubx_lighter.protocol.statuses import is_terminal
 from qubx_lighter.signer import generate_api_key
 from qubx_lighter.sim import model
 from qubx_lighter.sim.app import Funded, Venue, accounts_toml, open_venue
+from qubx_lighter.sim.faults import Fault, Kind
 
 PATIENCE_S = 10.0
 US = 100
@@ -112,6 +113,14 @@ class LiveVenue:
         """Have the maker take from the book."""
         order = model.PlaceOrder(MAKER, market_id, is_ask, lots, ticks, time_in_force=0)
         assert self.execute(order).ok
+
+    def fault(self, kind: Kind, where: str = "", **options: Any) -> None:
+        """Let something go wrong: once, unless the options say otherwise."""
+        self._thread.call(self.venue.server.faults.add, Fault(kind, where, **options))
+
+    def no_more_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        self._thread.call(self.venue.server.faults.clear)
 
     def drop_connections(self) -> None:
         """Cut every client's socket."""

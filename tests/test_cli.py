@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from qubx_lighter.cli import main
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.signer import generate_api_key
+from qubx_lighter.sim.faults import Fault, Kind
 
 ETH = {
     "symbol": "ETH",
@@ -154,6 +155,7 @@ def test_sim_starts_the_venue_with_defaults(sim_calls: list[dict[str, Any]]) -> 
             "accounts_out": None,
             "collateral": 10_000.0,
             "history_days": 0.0,
+            "faults": [],
             "generate_api_key": generate_api_key,
         }
     ] == sim_calls
@@ -166,6 +168,7 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
     options = ["--port", 0, "--markets", "btc, ETH", "--seed", 7, "--speed", 0, "--collateral", 500, "--history", 31]
     replays = [part for file in frames for part in ("--replay", file)]
     files = ["--state", tmp_path / "state.jsonl", "--accounts-out", tmp_path / "accounts.toml"]
+    options += ["--faults", "refuse where=14 code=21739 every=50; swallow every=100"]
     assert 0 == run("sim", *options, *replays, *files).exit_code
     assert [
         {
@@ -178,6 +181,7 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
             "accounts_out": tmp_path / "accounts.toml",
             "collateral": 500.0,
             "history_days": 31.0,
+            "faults": [Fault(Kind.REFUSE, "14", every=50, code=21739), Fault(Kind.SWALLOW, every=100)],
             "generate_api_key": generate_api_key,
         }
     ] == sim_calls

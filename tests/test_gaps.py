@@ -21,7 +21,7 @@ from qubx_lighter.history import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.sim import listing
 from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.faults import Faults
+from qubx_lighter.sim.faults import Fault, Faults, Kind
 from qubx_lighter.sim.model import CancelOrder, CreateAccount, CreateMarket, MarketSpec, PlaceOrder
 from qubx_lighter.sim.server import Server
 from qubx_lighter.sim.stream import Connection
@@ -100,7 +100,7 @@ async def test_no_wrong_book_is_published_and_every_gap_heals_within_a_second(  
     seed = random.randrange(2**32)
     print("seed", seed)
     now = [1_760_041_996_000_000]
-    faults = Faults(drop_delta_every=DROP_EVERY, seed=seed)
+    faults = Faults([Fault(Kind.LOSE, "order_book", every=DROP_EVERY)], seed)
     server = Server(Engine(seed=1), now=lambda: now[0], faults=faults)
     specs = listing.choose([str(MARKETS)])
     for spec in specs:
@@ -131,7 +131,7 @@ async def test_no_wrong_book_is_published_and_every_gap_heals_within_a_second(  
         provider.channel.receive(1)
     silent: dict[int, int] = {}
     longest = checked = 0
-    while faults.counts["deltas"] < FRAMES:
+    while faults.met[Kind.LOSE] < FRAMES:
         now[0] += BATCH_US
         for spec in specs:
             maker.change(spec)
@@ -150,10 +150,11 @@ async def test_no_wrong_book_is_published_and_every_gap_heals_within_a_second(  
             elif market_id in silent:
                 longest = max(longest, now[0] - silent.pop(market_id))
     stats = provider.stats()
-    print(f"{faults.counts} {checked} books equal, {stats['book_gaps']} gaps, the longest {longest / 1e6:.2f} s")
-    assert faults.counts["lost_deltas"] > FRAMES / DROP_EVERY / 3
+    lost = faults.struck[Kind.LOSE]
+    print(f"{lost} lost, {checked} books equal, {stats['book_gaps']} gaps, the longest {longest / 1e6:.2f} s")
+    assert lost > FRAMES / DROP_EVERY / 3
     unnoticed = MARKETS  # of two lost in a row one is noticed, and the last of a market not yet
-    assert stats["book_gaps"] >= faults.counts["lost_deltas"] - unnoticed
+    assert stats["book_gaps"] >= lost - unnoticed
     assert checked > FRAMES / 2  # the others changed nothing within the view
     longest = max(longest, *(now[0] - since for since in silent.values()), 0)  # those that have not healed yet
     assert longest <= HEALED_US

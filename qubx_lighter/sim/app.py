@@ -19,6 +19,7 @@ from typing import Final
 from qubx_lighter.constants import EXCHANGE
 from qubx_lighter.sim import listing, past, rows
 from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.faults import Fault, Faults
 from qubx_lighter.sim.feeds import replay as playback
 from qubx_lighter.sim.feeds.synthetic import Synthetic
 from qubx_lighter.sim.journal import Journal
@@ -82,6 +83,7 @@ async def open_venue(
     state: Path | None = None,
     accounts: Sequence[Funded] = (),
     history_days: float = 0.0,
+    faults: Sequence[Fault] = (),
     now: Callable[[], int] = wall_clock,
 ) -> AsyncIterator[Venue]:
     """Run a venue on 127.0.0.1 for the time of a ``with`` block.
@@ -97,6 +99,7 @@ async def open_venue(
         accounts: to open where they are missing; those that exist keep their keys and what they have.
         history_days: how long ago the markets that it opens were listed; they have made-up candles, trades and funding since
             then. Markets that ``state`` knows keep the past that they have, or have not.
+        faults: what goes wrong on purpose; the same for the same ``seed``.
         now: the wall clock, µs.
 
     Raises:
@@ -111,7 +114,14 @@ async def open_venue(
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(state, seed=seed)) if state is not None else None
         engine = journal.restore() if journal is not None else Engine(seed)
-        server = Server(engine, journal=journal, now=now, replays=recordings, replay_speed=speed)
+        server = Server(
+            engine,
+            journal=journal,
+            now=now,
+            replays=recordings,
+            replay_speed=speed,
+            faults=Faults(faults, seed),
+        )
         _populate(server, specs, accounts, history_days)
         feed = None
         if synthetic and not recordings:
@@ -176,6 +186,7 @@ def run(
     collateral: float,
     generate_api_key: Callable[[], tuple[str, str]],
     history_days: float = 0.0,
+    faults: Sequence[Fault] = (),
     write: Callable[[str], None] | None = None,
 ) -> None:
     """Run a venue until SIGINT or SIGTERM, and tell where it is and how to log in.
@@ -194,6 +205,7 @@ def run(
         collateral: what a new account is funded with.
         generate_api_key: makes an API key: private and public.
         history_days: how long a past new markets have.
+        faults: what goes wrong on purpose.
         write: takes what is printed; standard output if left out.
 
     Raises:
@@ -213,6 +225,7 @@ def run(
             collateral=collateral,
             generate_api_key=generate_api_key,
             history_days=history_days,
+            faults=faults,
             write=write or _say,
         )
     )
@@ -235,6 +248,7 @@ async def _serve(
     generate_api_key: Callable[[], tuple[str, str]],
     write: Callable[[str], None],
     history_days: float = 0.0,
+    faults: Sequence[Fault] = (),
 ) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -251,6 +265,7 @@ async def _serve(
         state=state,
         accounts=[account],
         history_days=history_days,
+        faults=faults,
     ) as venue:
         login = await _log_in(venue, account, state, generate_api_key)
         if accounts_out is not None:

@@ -18,7 +18,7 @@ from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import candle_feed, frames, rows, stats_feed
 from qubx_lighter.sim.candle_feed import CandleFeed
 from qubx_lighter.sim.engine import NEWEST, Engine
-from qubx_lighter.sim.faults import Faults
+from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.frames import Touch
 from qubx_lighter.sim.model import (
     BookChanged,
@@ -105,7 +105,7 @@ class Channels:
     Args:
         engine: the venue.
         now: the wall clock, µs, for the frames' own times.
-        faults: which frames are lost; none without it.
+        faults: what goes wrong with frames; nothing without it.
     """
 
     def __init__(self, engine: Engine, now: Callable[[], int], faults: Faults | None = None) -> None:
@@ -149,6 +149,8 @@ class Channels:
         if channel.kind == "order_book":
             self._flush_book(channel.number)
         subscriber.send(self._snapshot(channel))
+        for text in self._faults.late(channel.key):
+            subscriber.send(text)
         self._subscribers.setdefault(channel.key, {})[subscriber] = None
         if not channel.is_market:
             self._watched[channel.number] += 1
@@ -169,10 +171,18 @@ class Channels:
         listeners = self._subscribers.get(key)
         if not listeners:
             return False
-        text = write()
-        for subscriber in listeners:
-            subscriber.send(text)
+        for label, text in self._faults.pass_on(key, write()):
+            self._send_to_all(label, text)
         return True
+
+    def _send_to_all(self, key: str, text: str) -> None:
+        for subscriber in self._subscribers.get(key, ()):
+            subscriber.send(text)
+
+    def release_held(self) -> None:
+        """Send the frames that were held back to leave behind others, of which none came."""
+        for key, text in self._faults.release():
+            self._send_to_all(key, text)
 
     def _listened(self, kind: str, number: int) -> bool:
         return f"{kind}:{number}" in self._subscribers
@@ -366,8 +376,9 @@ class Channels:
         bids = [(price, lots) for (is_ask, price), lots in reversed(changed) if not is_ask]
         begin_nonce, feed.nonce, feed.changed_at = feed.nonce, feed.next_nonce, feed.next_changed_at
         feed.levels.clear()
-        if self._listened("order_book", market_id) and self._faults.loses_delta():
-            return
+        if self._listened("order_book", market_id) and self._faults.draw(Kind.CROSS, f"order_book:{market_id}"):
+            best_ask = next(self._engine.book(market_id).levels(is_ask=True), (0, 0))[0]
+            bids.insert(0, (best_ask + 1, 1))
         self._send(
             f"order_book:{market_id}",
             lambda: frames.book(

@@ -28,6 +28,7 @@ from qubx_lighter.sim.model import (
     CreateAccount,
     CreateMarket,
     Deposit,
+    EndOrder,
     Event,
     MarketSpec,
     Order,
@@ -135,6 +136,8 @@ class Engine:
                 if market_id != NIL_MARKET_INDEX:
                     self._sequencer.market(market_id)
                 self._sequencer.book_funding(self._sequencer.funding.settle_now(market_id, self.now, rate))
+            case EndOrder(order_index, status):
+                self._sequencer.end(order_index, status)
             case AdvanceTime():
                 pass
         return 0, None
@@ -179,7 +182,7 @@ class Engine:
         if tx.expired_at * 1000 <= self.now:  # the documentation leaves open which code; the nonce stays
             raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: transaction expired")
         transactions.check_nonce(key, tx)
-        done = self._execute(tx, command.tx_hash)
+        done = _Done(error=command.failure) if command.failure else self._execute(tx, command.tx_hash)
         key.nonce = tx.nonce + 1
         record = TxRecord(
             tx_hash=command.tx_hash,

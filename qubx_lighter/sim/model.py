@@ -72,6 +72,7 @@ class SubmitTransaction(msgspec.Struct, frozen=True, tag=True):
     tx_type: int
     tx_info: str
     tx_hash: str
+    failure: str = ""  # a fault: the sequencer refuses for this reason, and the nonce is consumed all the same
 
 
 class PlaceOrder(msgspec.Struct, frozen=True, tag=True):
@@ -103,6 +104,13 @@ class CancelAll(msgspec.Struct, frozen=True, tag=True):
     account_index: int
 
 
+class EndOrder(msgspec.Struct, frozen=True, tag=True):
+    """A fault: what is left of a working order ends with a status of the venue's; nothing where it is over already."""
+
+    order_index: int
+    status: str
+
+
 class AdvanceTime(msgspec.Struct, frozen=True, tag=True):
     """Nothing but time: orders expire, full hours settle their funding."""
 
@@ -123,6 +131,7 @@ Command = (
     | PlaceOrder
     | CancelOrder
     | CancelAll
+    | EndOrder
     | AdvanceTime
     | SettleFunding
 )

@@ -5,16 +5,19 @@ A success has ``code`` 200 in its body; a refusal is ``{"code", "message"}`` wit
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import rows
 from qubx_lighter.sim.engine import NEWEST, Engine
+from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.model import MarketSpec, Order, Result, Trade
 from qubx_lighter.sim.parameters import Parameters
@@ -30,6 +33,8 @@ _NO_QUOTA: Final = msgspec.json.encode({"ratelimit": "didn't use volume quota"})
 _LARGEST_QUOTA: Final = 5_000_000  # what the volume quota program ends at; here nothing uses it up
 _SORTS: Final = ("block_height", "timestamp", "trade_id")
 
+_BLOCKED: Final = "<html><body><h1>403 ERROR</h1>The request could not be satisfied.</body></html>"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -38,6 +43,7 @@ class Venue(Protocol):
 
     engine: Engine
     chain_id: int
+    faults: Faults
 
     def now(self) -> int:
         """Give the wall clock, µs."""
@@ -64,6 +70,20 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _json({"code": int(error.code), "message": error.message}, status=error.status or 400)
     except web.HTTPException as error:
         return _json({"code": int(Code.NOT_FOUND), "message": error.reason}, status=error.status)
+
+
+def faulty(faults: Faults) -> Middleware:
+    """Let requests go wrong: with an HTTP error, or without an answer for a while."""
+
+    @web.middleware
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if (fault := faults.draw(Kind.HANG, request.path)) is not None:
+            await asyncio.sleep(fault.seconds)
+        if (fault := faults.draw(Kind.ERROR, request.path)) is not None:
+            return web.Response(status=fault.code, text=fault.text or _BLOCKED, content_type="text/html")
+        return await handler(request)
+
+    return handle
 
 
 def _json(body: Row, status: int = 200) -> web.Response:
@@ -299,7 +319,8 @@ class Rest:
 
     async def _send_tx(self, request: web.Request) -> web.StreamResponse:
         params = Parameters(await request.post())
-        tx_hash, result = self._venue.submit(params.integer("tx_type", low=0, high=255), params.text("tx_info"))
+        tx_type = params.integer("tx_type", low=0, high=255)
+        tx_hash, result = self._venue.submit(tx_type, params.text("tx_info"))
         if result.code != CODE_OK:
             raise VenueError(result.code, result.message)
         body = success(
@@ -309,4 +330,6 @@ class Rest:
             volume_quota_remaining=_LARGEST_QUOTA,
         )
         self._venue.publish()
+        if self._venue.faults.draw(Kind.SWALLOW, str(tx_type)) is not None and request.transport is not None:
+            request.transport.abort()
         return _json(body)

@@ -196,6 +196,13 @@ class Sequencer:
         """End a resting order."""
         self._finish(order, _CANCELED)
 
+    def end(self, order_index: int, status: str) -> None:
+        """End a working order with any status."""
+        for account in self.accounts.values():
+            if (order := account.orders.get(order_index)) is not None:
+                self._finish(order, status)
+                return
+
     def _expire(self) -> None:
         """End the orders whose time is over."""
         while self._expiries and self._expiries[0][0] * 1000 <= self.now:

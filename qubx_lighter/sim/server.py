@@ -21,11 +21,11 @@ from qubx_lighter.constants import NETWORKS
 from qubx_lighter.sim import auth
 from qubx_lighter.sim.channels import Channels
 from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.faults import Faults
+from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.feeds.replay import Recording
 from qubx_lighter.sim.journal import Journal
-from qubx_lighter.sim.model import AdvanceTime, Command, Result, SubmitTransaction
-from qubx_lighter.sim.rest import Rest, answer_errors
+from qubx_lighter.sim.model import AdvanceTime, Command, EndOrder, Result, SubmitTransaction
+from qubx_lighter.sim.rest import Rest, answer_errors, faulty
 from qubx_lighter.sim.stream import Connection
 
 _BATCH_S: Final = 0.05  # how long the venue collects the changes of a book
@@ -66,7 +66,7 @@ class Server:
         replays: recordings by channel, which take the place of the engine's own channels.
         replay_speed: 1 as captured, 0 without pauses.
         idle_s: how long a client may be silent.
-        faults: which frames are lost.
+        faults: what goes wrong; nothing without it.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class Server:
         self.replays: Mapping[str, Recording] = replays or {}
         self.replay_speed = replay_speed
         self.idle_s = idle_s
-        self.channels = Channels(engine, now, faults)
+        self.faults = faults or Faults()
+        self.channels = Channels(engine, now, self.faults)
         self._journal = journal
         self._connections: set[Connection] = set()
         self._runner: web.AppRunner | None = None
@@ -101,7 +102,7 @@ class Server:
         Raises:
             OSError: the port is taken.
         """
-        app = web.Application(middlewares=[answer_errors])
+        app = web.Application(middlewares=[faulty(self.faults), answer_errors])
         app.add_routes(Rest(self).routes())
         app.router.add_get("/stream", self._serve_stream)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
@@ -151,6 +152,7 @@ class Server:
         while True:
             await asyncio.sleep(_BATCH_S)
             self.channels.flush_books()
+            self.channels.release_held()
             batch += 1
             if batch % _BATCHES_A_CANDLE == 0:
                 self.channels.flush_candles()
@@ -173,8 +175,13 @@ class Server:
         Returns:
             its hash, and the venue's answer.
         """
-        tx_hash = transaction_hash(tx_type, tx_info)
-        result = self._carry_out(SubmitTransaction(tx_type, tx_info, tx_hash))
+        tx_hash, faults = transaction_hash(tx_type, tx_info), self.faults
+        if (fault := faults.draw(Kind.REFUSE, str(tx_type))) is not None:
+            return tx_hash, Result(fault.code, fault.text)
+        fault = faults.draw(Kind.FAIL, str(tx_type))
+        result = self._carry_out(SubmitTransaction(tx_type, tx_info, tx_hash, fault.text if fault is not None else ""))
+        if result.order_index and (fault := faults.draw(Kind.END, str(tx_type))) is not None:
+            self._carry_out(EndOrder(result.order_index, fault.text))
         if not result.ok:
             logger.debug("transaction of type {} refused: {} {}", tx_type, result.code, result.message)
         return tx_hash, result

@@ -20,6 +20,7 @@ from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import frames
 from qubx_lighter.sim.channels import Channel, Channels
+from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.feeds.replay import Recording
 from qubx_lighter.sim.model import Result
 
@@ -50,6 +51,7 @@ class Venue(Protocol):
     """What a connection needs of the server."""
 
     channels: Channels
+    faults: Faults
     replays: Mapping[str, Recording]
     replay_speed: float
     idle_s: float
@@ -90,6 +92,7 @@ class Connection:
         self._heard: deque[float] = deque(maxlen=_MESSAGES_A_MINUTE)
         self._last_heard = 0.0
         self._is_cut = False
+        self._is_mute = False  # a fault: what is sent now is lost
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -135,7 +138,7 @@ class Connection:
 
     def send(self, text: str) -> None:
         """Queue a frame."""
-        if self._is_cut:
+        if self._is_cut or self._is_mute:
             return
         if len(self._waiting) >= _MOST_WAITING:
             logger.warning("a client does not read: {} frames wait for it, it is cut off", _MOST_WAITING)
@@ -238,7 +241,9 @@ class Connection:
                 self.send(frames.error(error.code, f"{error.message}: {channel.key}"))
                 return
         self._subscribed[channel.key] = channel
+        self._is_mute = self._venue.faults.draw(Kind.LOSE_ACK, name) is not None
         self._venue.channels.subscribe(channel, self)
+        self._is_mute = False
 
     def _unsubscribe(self, name: str) -> None:
         key = name.replace("/", ":")
@@ -262,9 +267,22 @@ class Connection:
         text = bytes(tx.tx_info).decode()
         if text.startswith('"'):  # both spellings are seen in the wild: an object, and its text
             text = msgspec.json.decode(text, type=str)
+        if self._venue.faults.draw(Kind.CUT_BEFORE, str(tx.tx_type)) is not None:
+            self.drop()
+            return
         tx_hash, result = self._venue.submit(tx.tx_type, text)
         if result.code == CODE_OK:
-            self.send(frames.sent(tx.id, tx_hash, self._venue.execution_ms()))
+            self._answer(tx.tx_type, frames.sent(tx.id, tx_hash, self._venue.execution_ms()))
         else:
-            self.send(frames.refused(tx.id, result.code, result.message))
+            self._answer(tx.tx_type, frames.refused(tx.id, result.code, result.message))
         self._venue.publish()
+
+    def _answer(self, tx_type: int, text: str) -> None:
+        """Send what became of a transaction, unless something goes wrong."""
+        faults, where = self._venue.faults, str(tx_type)
+        if faults.draw(Kind.CUT_AFTER, where) is not None:
+            self.drop()
+        elif (fault := faults.draw(Kind.DELAY, where)) is not None:
+            asyncio.get_running_loop().call_later(fault.seconds, self.send, text)
+        elif faults.draw(Kind.SWALLOW, where) is None:
+            self.send(text)
