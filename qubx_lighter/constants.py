@@ -118,6 +118,13 @@ class Route(IntEnum):
     SPOT = 1
 
 
+class PoolStatus(IntEnum):
+    """Whether a pool takes new money, as the signer encodes it."""
+
+    ACTIVE = 0
+    FROZEN = 1
+
+
 RESOLUTIONS: Final[dict[str, int]] = {
     "1m": 60_000,
     "5m": 300_000,

@@ -10,9 +10,21 @@ or cut one shows. None of them ever leaves this process.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final
 
+from qubx_lighter.account_transactions import (
+    AccountTransaction,
+    burn_shares,
+    create_public_pool,
+    create_sub_account,
+    mint_shares,
+    plain,
+    transfer,
+    update_margin,
+    update_public_pool,
+    withdraw,
+)
 from qubx_lighter.constants import Grouping, TxType
 
 DISTRIBUTIONS: Final[dict[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
@@ -64,15 +76,6 @@ PROTOTYPES: Final[dict[str, str]] = {
 """Every native function in use, with the bytes of each of its arguments; ``*`` is a pointer."""
 
 
-class Known(NamedTuple):
-    """A transaction whose outcome is known: the arguments in front of the API key's, and what must be read back."""
-
-    tx_type: TxType
-    function: str
-    arguments: tuple[Any, ...]
-    told: Mapping[str, object]
-
-
 NONCE: Final = 281_474_976_000  # numbers that shifted or cut arguments cannot give by chance
 _INDEX: Final = 1_234_567
 _POOL: Final = 281_474_976_654_321
@@ -85,90 +88,67 @@ _ATTRIBUTES: Final = {"6": 2, "7": 1}
 _LAST: Final = (0, NONCE)
 
 
-def known_transactions(order: Callable[..., Any]) -> list[Known]:
-    """List one transaction for each function that signs; ``order`` makes the C structure of an order in a group."""
+_ACCOUNT_TRANSACTIONS: Final = (
+    update_margin(market_id=3, amount=_AMOUNT, move=1),
+    transfer(to_account_index=_INDEX, asset_id=5, from_route=0, to_route=1, amount=_AMOUNT, fee=7_654_321, memo=_MEMO),
+    withdraw(asset_id=5, route=1, amount=_AMOUNT),
+    create_sub_account(),
+    create_public_pool(operator_fee=123_456, initial_shares=7_654_321, min_operator_share_rate=789),
+    update_public_pool(pool_index=_POOL, status=1, operator_fee=123_456, min_operator_share_rate=789),
+    mint_shares(pool_index=_POOL, shares=_AMOUNT),
+    burn_shares(pool_index=_POOL, shares=_AMOUNT),
+)
+
+
+def known_transactions(order: Callable[..., Any]) -> list[tuple[AccountTransaction, tuple[int, ...]]]:
+    """List one transaction for each function that signs, and what follows its arguments: skip-nonce, nonce and so on.
+
+    ``order`` makes the C structure of an order in a group.
+    """
     limit = (3, _INDEX, 5, 7, 1, 5, 2, 0, 11, _EXPIRY)
     entry, stop = (4, 21, 22, 23, 0, 0, 1, 0, 0, _EXPIRY), (4, 24, 0, 25, 1, 2, 0, 1, 26, _EXPIRY)
     orders = (order * 2)(order(*entry), order(*stop))  # type: ignore[operator]  # ctypes' way to make an array type
-    flags = (*_NO_INTEGRATOR, *_SELF_TRADE, *_LAST)
-    return [
-        Known(
-            TxType.CREATE_ORDER,
-            "SignCreateOrder",
-            (*limit, *flags),
-            {**dict(zip(ORDER_FIELDS, limit, strict=True)), "L2TxAttributes": _ATTRIBUTES},
-        ),
-        Known(
-            TxType.CREATE_GROUPED_ORDERS,
-            "SignCreateGroupedOrders",
-            (Grouping.ONE_TRIGGERS_THE_OTHER, orders, 2, *flags),
-            {
-                "GroupingType": Grouping.ONE_TRIGGERS_THE_OTHER,
-                "Orders": [dict(zip(ORDER_FIELDS, row, strict=True)) for row in (entry, stop)],
-                "L2TxAttributes": _ATTRIBUTES,
-            },
-        ),
-        Known(
-            TxType.MODIFY_ORDER,
-            "SignModifyOrder",
-            (3, _INDEX, 5, 7, 11, *flags, 13),
-            {
-                "MarketIndex": 3,
-                "Index": _INDEX,
-                "BaseAmount": 5,
-                "Price": 7,
-                "TriggerPrice": 11,
-                "L2TxAttributes": {**_ATTRIBUTES, "8": 13},
-            },
-        ),
-        _plain(TxType.CANCEL_ORDER, "SignCancelOrder", MarketIndex=3, Index=_INDEX),
-        Known(
-            TxType.CANCEL_ALL_ORDERS,
-            "SignCancelAllOrders",
-            (0, 0, 3, *_LAST),
-            {"TimeInForce": 0, "Time": 0, "L2TxAttributes": {"5": 3}},
-        ),
-        _plain(TxType.UPDATE_LEVERAGE, "SignUpdateLeverage", MarketIndex=3, InitialMarginFraction=700, MarginMode=1),
-        _plain(TxType.UPDATE_MARGIN, "SignUpdateMargin", MarketIndex=3, USDCAmount=_AMOUNT, Direction=1),
-        Known(
-            TxType.TRANSFER,
-            "SignTransfer",
-            (_INDEX, 5, 0, 1, _AMOUNT, 7_654_321, _MEMO.hex().encode(), *_LAST),
-            {
-                "ToAccountIndex": _INDEX,
-                "AssetIndex": 5,
-                "FromRouteType": 0,
-                "ToRouteType": 1,
-                "Amount": _AMOUNT,
-                "USDCFee": 7_654_321,
-                "Memo": list(_MEMO),
-            },
-        ),
-        _plain(TxType.WITHDRAW, "SignWithdraw", AssetIndex=5, RouteType=1, Amount=_AMOUNT),
-        _plain(TxType.CREATE_SUB_ACCOUNT, "SignCreateSubAccount"),
-        _plain(
-            TxType.CREATE_PUBLIC_POOL,
-            "SignCreatePublicPool",
-            OperatorFee=123_456,
-            InitialTotalShares=7_654_321,
-            MinOperatorShareRate=789,
-        ),
-        _plain(
-            TxType.UPDATE_PUBLIC_POOL,
-            "SignUpdatePublicPool",
-            PublicPoolIndex=_POOL,
-            Status=1,
-            OperatorFee=123_456,
-            MinOperatorShareRate=789,
-        ),
-        _plain(TxType.MINT_SHARES, "SignMintShares", PublicPoolIndex=_POOL, ShareAmount=_AMOUNT),
-        _plain(TxType.BURN_SHARES, "SignBurnShares", PublicPoolIndex=_POOL, ShareAmount=_AMOUNT),
-    ]
+    flags = (*_NO_INTEGRATOR, *_SELF_TRADE)
+    one_triggers_the_other = Grouping.ONE_TRIGGERS_THE_OTHER
+    create = AccountTransaction(
+        TxType.CREATE_ORDER,
+        "SignCreateOrder",
+        (*limit, *flags),
+        {**_row(limit), "L2TxAttributes": _ATTRIBUTES},
+    )
+    group = AccountTransaction(
+        TxType.CREATE_GROUPED_ORDERS,
+        "SignCreateGroupedOrders",
+        (one_triggers_the_other, orders, 2, *flags),
+        {
+            "GroupingType": one_triggers_the_other,
+            "Orders": [_row(entry), _row(stop)],
+            "L2TxAttributes": _ATTRIBUTES,
+        },
+    )
+    changes = {"MarketIndex": 3, "Index": _INDEX, "BaseAmount": 5, "Price": 7, "TriggerPrice": 11}
+    modify = AccountTransaction(
+        TxType.MODIFY_ORDER,
+        "SignModifyOrder",
+        (*changes.values(), *flags),
+        {**changes, "L2TxAttributes": {**_ATTRIBUTES, "8": 13}},
+    )
+    cancel = plain(TxType.CANCEL_ORDER, "SignCancelOrder", MarketIndex=3, Index=_INDEX)
+    cancel_all = AccountTransaction(
+        TxType.CANCEL_ALL_ORDERS,
+        "SignCancelAllOrders",
+        (0, 0, 3),
+        {"TimeInForce": 0, "Time": 0, "L2TxAttributes": {"5": 3}},
+    )
+    leverage = plain(
+        TxType.UPDATE_LEVERAGE, "SignUpdateLeverage", MarketIndex=3, InitialMarginFraction=700, MarginMode=1
+    )
+    plainly_ended = (create, group, cancel, cancel_all, leverage, *_ACCOUNT_TRANSACTIONS)
+    return [(modify, (*_LAST, 13)), *((known, _LAST) for known in plainly_ended)]
 
 
-def _plain(tx_type: TxType, function: str, **fields: int) -> Known:
-    """Describe a transaction whose arguments stand in the order of its fields."""
-    return Known(tx_type, function, (*fields.values(), *_LAST), {**fields, "L2TxAttributes": None})
+def _row(order: tuple[int, ...]) -> dict[str, int]:
+    return dict(zip(ORDER_FIELDS, order, strict=True))
 
 
 def shape(function: Any) -> str | None:

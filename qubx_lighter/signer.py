@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import SecretStr
 
 from qubx_lighter import native_signer
+from qubx_lighter.account_transactions import AccountTransaction
 from qubx_lighter.constants import (
     MARGIN_FRACTION_SCALE,
     MAX_BASE_LOTS,
@@ -58,11 +59,15 @@ _KEEP_NONCE_ORDER: Final = 0  # each nonce is exactly the last plus one
 
 
 class SignedTx(NamedTuple):
-    """A transaction ready to send: ``tx_info`` is the signer's JSON, ``tx_hash`` equals the venue's."""
+    """A transaction ready to send: ``tx_info`` is the signer's JSON, ``tx_hash`` equals the venue's.
+
+    ``message`` is what the owner's wallet signs besides, where the venue wants that: a transfer to another owner.
+    """
 
     tx_type: int
     tx_info: str
     tx_hash: str
+    message: str = ""
 
 
 _clients: Final = NativeClients()
@@ -291,6 +296,15 @@ class Signer:
             checked_nonce(nonce),
         )
 
+    async def sign(self, transaction: AccountTransaction, nonce: int) -> SignedTx:
+        """Sign what moves money or manages accounts, and read it back; ``message`` is what a wallet may have to sign too.
+
+        Raises:
+            SigningError: the native signer refuses, or signs something else.
+        """
+        number = checked_nonce(nonce)
+        return await self._run(lambda: self._sign_known(self._ready(), transaction, _KEEP_NONCE_ORDER, number))
+
     # --- tokens and keys ---------------------------------------------------------------------------------------------
 
     async def auth_token(self, *, now_s: int, lifetime_s: int) -> str:
@@ -351,12 +365,22 @@ class Signer:
         with self._owned(native):
             result = getattr(native.library, function)(*arguments, self._api_key_index, self._account_index)
         error, tx_info, tx_hash = native.take(result.err), native.take(result.txInfo), native.take(result.txHash)
-        native.take(result.messageToSign)
+        message = native.take(result.messageToSign) or ""
         if error:
             raise SigningError(f"the native signer refused: {error}")
         if result.txType != tx_type or not tx_info or not tx_hash:
             raise SigningError(f"the native signer answered type {result.txType} to a {tx_type.name}")
-        return SignedTx(result.txType, tx_info, tx_hash)
+        return SignedTx(result.txType, tx_info, tx_hash, message)
+
+    def _sign_known(
+        self, native: Native, known: AccountTransaction, skip_nonce: int, nonce: int, *last: int
+    ) -> SignedTx:
+        """Sign, and compare every field with what was to be signed."""
+        signed = self._call(native, known.tx_type, known.function, *known.arguments, skip_nonce, nonce, *last)
+        account = "FromAccountIndex" if known.tx_type in _FROM_AN_ACCOUNT else "AccountIndex"
+        ours = {account: self._account_index, "ApiKeyIndex": self._api_key_index, "Nonce": nonce}
+        native_signer.compare(ours | dict(known.told), signed.tx_info)
+        return signed
 
     def _mint(self, native: Native, deadline: int) -> str:
         with self._owned(native):
@@ -391,12 +415,9 @@ class Signer:
 
     def _try_out(self, native: Native) -> None:
         """Sign what is known with every function and read it back: a mismatch is found out before it costs money."""
-        for known in known_transactions(native.order):
-            account = "FromAccountIndex" if known.tx_type in _FROM_AN_ACCOUNT else "AccountIndex"
-            ours = {account: self._account_index, "ApiKeyIndex": self._api_key_index, "Nonce": NONCE}
+        for known, last in known_transactions(native.order):
             try:
-                signed = self._call(native, known.tx_type, known.function, *known.arguments)
-                native_signer.compare(ours | dict(known.told), signed.tx_info)
+                self._sign_known(native, known, *last)
             except SigningError as error:
                 raise SigningError(f"{known.function}: {error}") from None
         token = self._mint(native, NONCE)

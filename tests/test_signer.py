@@ -386,6 +386,34 @@ async def test_leverage_is_signed_as_a_margin_fraction(signer: Signer) -> None:
     assert (1, 1000, 1, 11) == fields_of(signed.tx_info, "MarketIndex", "InitialMarginFraction", "MarginMode", "Nonce")
 
 
+async def test_no_kind_of_order_carries_an_integrator_or_its_fees(signer: Signer) -> None:
+    orders = [
+        order(
+            order_type=terms.order_type,
+            time_in_force=terms.time_in_force,
+            trigger_ticks=290_000 if terms.has_trigger else 0,
+            order_expiry_ms=EXPIRY if terms.has_expiry else 0,
+        )
+        for terms in TABLE.values()
+    ]
+    modes = [SelfTrade(behavior, scope) for behavior in SelfTradeBehavior for scope in SelfTradeScope]
+    modes = [mode for mode in modes if self_trade_refusal(mode) is None]
+    groups = [(grouping, legs) for grouping, legs in GROUPS if group_refusal(grouping, legs) is None]
+    signed = [await signer.create_order(**fields, self_trade=mode) for fields in orders for mode in modes]
+    signed += [
+        await signer.create_grouped_orders(grouping=grouping, orders=legs, nonce=7, self_trade=mode)
+        for grouping, legs in groups
+        for mode in modes
+    ]
+    amend = {"market_id": 0, "index": 1, "base_lots": 900, "price_ticks": 5, "nonce": 9}
+    signed += [await signer.modify_order(**amend, self_trade=mode) for mode in modes]
+    attributes = [json.loads(one.tx_info)["L2TxAttributes"] or {} for one in signed]
+    assert (len(orders) + len(groups) + 1) * len(modes) == len(attributes)
+    assert {"6", "7"} == {
+        name for one in attributes for name in one
+    }  # self-trades alone; 1, 2 and 3 are an integrator's
+
+
 async def test_auth_token_names_its_end_account_and_key(signer: Signer) -> None:
     deadline, account, key_index, signature = (await signer.auth_token(now_s=2_000_000_000, lifetime_s=600)).split(":")
     assert ("2000000600", str(ACCOUNT), str(KEY_INDEX), 160) == (deadline, account, key_index, len(signature))
