@@ -26,6 +26,7 @@ from qubx.core.events import AccountSnapshotEvent, BalanceUpdateEvent
 from qubx.core.interfaces import IHealthMonitor
 
 from qubx_lighter.account_deals import AccountDeals, trade_rows
+from qubx_lighter.account_funding import FundingLedger
 from qubx_lighter.account_orders import RECOVERY_MARGIN_MS, AccountOrders
 from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
@@ -111,10 +112,19 @@ class LighterAccountProcessor:
             time_provider=time_provider,
             health=health,
         )
+        self._funding = FundingLedger(
+            account_index=self._account,
+            client=client,
+            instruments=instruments,
+            emit=emit,
+            time_provider=time_provider,
+        )
         self._snapshot_lock: asyncio.Lock | None = None  # made on the loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
         self._recovery: asyncio.Task[None] | None = None
+        self._started = False
+        self._funding_task: asyncio.Task[None] | None = None
         self._stats = {"snapshots": 0, "failed_snapshots": 0, "recoveries": 0}
         # Trades and stats are said to need no token (2026) and were captured with one (2025): a token does no harm.
         self._channels: Final[dict[str, Callable[[str, bytes], None]]] = {
@@ -134,6 +144,8 @@ class LighterAccountProcessor:
     def start(self) -> None:
         """Connect, subscribe the account channels and ask for the first snapshot; thread-safe."""
         self._deals.start(to_ns(self._time.time()))
+        self._funding.start()
+        self._started = True
         for channel, handler in (self._channels | self._extras).items():
             self._socket.subscribe(channel, handler, auth=True)
         self._socket.on_state(self._on_state)
@@ -153,7 +165,8 @@ class LighterAccountProcessor:
 
     def stats(self) -> dict[str, int]:
         """Count what happened since the start."""
-        return {**self._stats, **self._deals.stats, "active_orders": len(self._tracker.active())}
+        active = {"active_orders": len(self._tracker.active())}
+        return self._stats | self._deals.stats | self._funding.stats | active
 
     # --- requests of the framework -----------------------------------------------------------------------------------
 
@@ -278,6 +291,8 @@ class LighterAccountProcessor:
             await asyncio.sleep(_SETTLE_S)
             self._stats["snapshots"] += 1
             self._emit(AccountSnapshotEvent(instrument=None, snapshot=snapshot))
+        if self._started and self._funding_task is None:
+            self._funding_task = self._run_task(self._funding.run())
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 

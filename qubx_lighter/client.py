@@ -21,7 +21,7 @@ other 4xx without (CloudFront's HTML)  TransportError          VenueError: refus
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import batched
 from typing import Final
 
@@ -294,33 +294,65 @@ class LighterClient:
             WireError: the venue's pages run in a circle.
         """
         found: dict[tuple[int, int], wire.TradeRow] = {}
+        pages = self._pages(
+            wire.TradesBody,
+            "/api/v1/trades",
+            sort_by="timestamp",
+            sort_dir="desc",
+            limit=_PAGE,
+            account_index=account_index,
+            market_id=NIL_MARKET_INDEX if market_id is None else market_id,
+            order_index=order_index,
+        )
+        async for body in pages:
+            rows = body.trades or []
+            found.update({(row.market_id, row.trade_id): row for row in rows})
+            if since_ms is None or not rows or min(row.timestamp for row in rows) < since_ms - _TRADE_TIME_SLACK_MS:
+                break
+        kept = [row for row in found.values() if since_ms is None or _executed_us(row) >= since_ms * 1000]
+        return sorted(kept, key=lambda row: (_executed_us(row), row.trade_id))
+
+    async def position_fundings(self, account_index: int, since_s: int) -> list[wire.PositionFundingRow]:
+        """Fetch what funding did to the account's positions since ``since_s``, each settlement once, oldest first.
+
+        Raises:
+            WireError: the venue's pages run in a circle.
+        """
+        found: dict[tuple[int, int, int, str], wire.PositionFundingRow] = {}
+        pages = self._pages(
+            wire.PositionFundingsBody,
+            "/api/v1/positionFunding",
+            account_index=account_index,
+            limit=_PAGE,
+            side="all",
+        )
+        async for body in pages:
+            rows = body.position_fundings or []
+            found |= {(row.timestamp, row.market_id, row.funding_id, row.position_side): row for row in rows}
+            if not rows or min(row.timestamp for row in rows) < since_s:
+                break
+        kept = [row for row in found.values() if row.timestamp >= since_s]
+        return sorted(kept, key=lambda row: (row.timestamp, row.market_id))
+
+    async def _pages[P: (wire.TradesBody, wire.PositionFundingsBody)](
+        self, kind: type[P], path: str, **params: str | int | None
+    ) -> AsyncIterator[P]:
+        """Fetch page after page of a private list, for as long as the caller wants more and the venue has more.
+
+        Raises:
+            WireError: the venue's pages run in a circle.
+        """
         cursors: set[str] = set()
         cursor: str | None = None
         while True:
-            body = await self._get(
-                wire.TradesBody,
-                "/api/v1/trades",
-                private=True,
-                sort_by="timestamp",
-                sort_dir="desc",
-                limit=_PAGE,
-                account_index=account_index,
-                market_id=NIL_MARKET_INDEX if market_id is None else market_id,
-                order_index=order_index,
-                cursor=cursor,
-            )
-            rows = body.trades or []
-            found.update({(row.market_id, row.trade_id): row for row in rows})
+            body = await self._get(kind, path, private=True, paced=False, cursor=cursor, **params)
+            yield body
             cursor = body.next_cursor
-            if since_ms is None or not rows or not cursor:
-                break
-            if min(row.timestamp for row in rows) < since_ms - _TRADE_TIME_SLACK_MS:
-                break
+            if not cursor:
+                return
             if cursor in cursors:
-                raise WireError("trades: the venue repeats a page cursor")
+                raise WireError(f"{path}: the venue repeats a page cursor")
             cursors.add(cursor)
-        kept = [row for row in found.values() if since_ms is None or _executed_us(row) >= since_ms * 1000]
-        return sorted(kept, key=lambda row: (_executed_us(row), row.trade_id))
 
     # --- transactions ------------------------------------------------------------------------------------------------
 

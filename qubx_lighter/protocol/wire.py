@@ -479,6 +479,25 @@ class FundingsBody(msgspec.Struct):
     resolution: str = ""
 
 
+class PositionFundingRow(msgspec.Struct, gc=False):
+    """What one settlement of funding did to one position."""
+
+    timestamp: int  # s
+    market_id: int
+    change: float  # collateral; negative: paid
+    funding_id: int = 0
+    rate: float = 0.0
+    position_size: float = 0.0
+    position_side: str = ""  # long or short
+
+
+class PositionFundingsBody(msgspec.Struct):
+    """``GET /api/v1/positionFunding``: newest first."""
+
+    position_fundings: list[PositionFundingRow] | None = None
+    next_cursor: str | None = None
+
+
 class NextNonceBody(msgspec.Struct):
     """``GET /api/v1/nextNonce``."""
 
