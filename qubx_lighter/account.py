@@ -36,7 +36,8 @@ from qubx_lighter.handlers.money import Push, Wallet
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import OrderTracker
-from qubx_lighter.protocol.requests import RequestBook
+from qubx_lighter.protocol.requests import Request, RequestBook
+from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.websocket import LighterWebSocketManager
 
 _RECOVERY_PAUSE_S: Final = 30.0
@@ -58,6 +59,7 @@ class LighterAccountProcessor:
         time_provider: Qubx's clock, for ``as_of``.
         health: told when a submit or cancel was answered.
         on_transaction: called with each executed or failed transaction (leverage settings listen).
+        recoveries: acts on what the sequencer refuses.
         loop: Qubx's shared loop, which everything here runs on.
     """
 
@@ -75,6 +77,7 @@ class LighterAccountProcessor:
         time_provider: ITimeProvider,
         health: IHealthMonitor,
         on_transaction: Callable[[wire.TxRow], None],
+        recoveries: Recoveries,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._converter = converter
@@ -111,6 +114,8 @@ class LighterAccountProcessor:
             emit=emit,
             time_provider=time_provider,
             health=health,
+            recoveries=recoveries,
+            look_up=self.look_up,
         )
         self._funding = FundingLedger(
             account_index=self._account,
@@ -182,6 +187,10 @@ class LighterAccountProcessor:
                 order.instrument, order.client_order_id, index, order.venue_order_id, order.submitted_at
             )
         )
+
+    def look_up(self, request: Request) -> None:
+        """Find out what became of the order of a refused request; thread-safe."""
+        self._spawn(self._orders.look_up_refused(request))
 
     def request_hist_deals(self, instrument: Instrument, since: dt_64) -> None:
         """Fetch our trades of one market since ``since`` and emit each as a historical deal; thread-safe."""

@@ -21,11 +21,13 @@ from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
 from qubx_lighter.errors import WireError
-from qubx_lighter.handlers.account import AccountConverter, order_price, row_time_ns, to_dt64
+from qubx_lighter.handlers.account import AccountConverter, order_price, reject_cause, row_time_ns, to_dt64
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
+from qubx_lighter.protocol.codes import Recovery, refusal_of_failure
 from qubx_lighter.protocol.orders import OrderTracker, TransitionKind, is_terminal
-from qubx_lighter.protocol.requests import RequestBook, failure
+from qubx_lighter.protocol.requests import Request, RequestBook, failure
+from qubx_lighter.recoveries import Recoveries
 
 RECOVERY_MARGIN_MS: Final = 30_000
 """Block times, which REST sorts and filters by, lag execution by up to 20 s."""
@@ -47,6 +49,8 @@ class AccountOrders:
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock.
         health: told when a submit or cancel was answered.
+        recoveries: acts on what the sequencer refuses.
+        look_up: has ``look_up_refused`` done on the loop.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class AccountOrders:
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
         health: IHealthMonitor,
+        recoveries: Recoveries,
+        look_up: Callable[[Request], None],
     ) -> None:
         self._converter = converter
         self._client = client
@@ -77,6 +83,8 @@ class AccountOrders:
         self._emit = emit
         self._time = time_provider
         self._health = health
+        self._recoveries = recoveries
+        self._look_up = look_up
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
@@ -146,6 +154,12 @@ class AccountOrders:
         if self._requests.latest(request.kind, request.client_id) is not request:
             return  # its end was seen, or a newer one has taken its place
         self._requests.take(request.kind, request.client_id)
+        refusal = refusal_of_failure(reason)
+        self._recoveries.refused(refusal.code, reason)
+        if refusal.recovery is Recovery.LOOK_UP:
+            self._look_up(request)
+            if request.kind is TxType.CREATE_ORDER:
+                return  # an order of its index stands: perhaps this one
         event: OrderEvent
         ids: dict[str, Any] = {
             "instrument": self._instruments.instrument(request.market_id),
@@ -153,6 +167,8 @@ class AccountOrders:
             "venue_order_id": request.venue_id,
             "last_update_time": to_dt64(units.time_ns(row.transaction_time or row.executed_at)),
             "reason": reason,
+            "code": str(refusal.code) if refusal.code else None,
+            "cause": reject_cause(refusal.cause),
         }
         match request.kind:
             case TxType.CREATE_ORDER:
@@ -188,6 +204,17 @@ class AccountOrders:
             if row is not None:
                 await self._deliver_trades_of(row)
                 self._observe(row)
+
+    async def look_up_refused(self, request: Request) -> None:
+        """Find the order of a request that the venue refused for the state it is in; what is not found stays in doubt."""
+        venue_id = request.venue_id or ""
+        index = int(venue_id) if venue_id.isdecimal() else self._converter.ids.index_of(request.client_id)
+        order_index = index if index > MAX_CLIENT_ORDER_INDEX else None
+        client_index = index if order_index is None else self._tracker.client_order_index(index)
+        row = await self._queries.find(request.market_id, order_index, client_index)
+        if row is not None:
+            await self._deliver_trades_of(row)
+            self._observe(row)
 
     async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
         """Send an order's deals before its end, so that none comes after Qubx has let the order go."""

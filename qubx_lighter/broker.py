@@ -29,6 +29,7 @@ from qubx_lighter.instruments import LighterInstrumentLoader, Market
 from qubx_lighter.order_plan import OrderPlanner, refuse_for_maker_only
 from qubx_lighter.protocol.codes import Outcome, refusal_of
 from qubx_lighter.protocol.requests import Request, RequestBook
+from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import Reply, Transaction, TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import SignedTx, Signer
@@ -58,6 +59,8 @@ class LighterBroker:
         time_provider: Qubx's clock.
         health: told when a submit or cancel was refused.
         quotes: best prices for market orders.
+        recoveries: tells why orders are not to be sent, where that is so.
+        look_up: called with a refused request whose order is perhaps at the venue, or over there.
         on_group: called when the venue took a group, of whose other orders Qubx learns from a snapshot.
 
     Attributes:
@@ -77,6 +80,8 @@ class LighterBroker:
         time_provider: ITimeProvider,
         health: IHealthMonitor,
         quotes: QuoteSource,
+        recoveries: Recoveries,
+        look_up: Callable[[Request], None],
         on_group: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
@@ -89,6 +94,8 @@ class LighterBroker:
         self._time = time_provider
         self._health = health
         self._quotes = quotes
+        self._recoveries = recoveries
+        self._look_up = look_up
         self._on_group = on_group
         self._planner = OrderPlanner(
             settings=settings,
@@ -193,6 +200,10 @@ class LighterBroker:
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
         self._requests.open(request)
+        halt = self._recoveries.halt
+        if halt is not None and request.kind is not TxType.CANCEL_ORDER:
+            refused(request, self._refusal(request, Reply(Outcome.REFUSED, halt.code, f"not sent: {halt.message}")))
+            return
 
         def sent(signed: SignedTx, nonce: int) -> None:
             self._requests.sent(request, signed.tx_hash, nonce, self._now_ns())
@@ -201,11 +212,14 @@ class LighterBroker:
             self._requests.answered(request, reply.outcome, reply.tx_hash, self._now_ns())
             if reply.outcome is Outcome.ACCEPTED:
                 accepted()
-            # After some refusals of an order it may stand all the same: Qubx asks for its status.
-            doubtful = request.kind is TxType.CREATE_ORDER and refusal_of(reply.code).look_up
-            if reply.outcome is Outcome.REFUSED and not doubtful:
-                logger.debug("lighter: {} refused: {} {}", request, reply.code, reply.message)
+            if reply.outcome is not Outcome.REFUSED:
+                return
+            logger.debug("lighter: {} refused: {} {}", request, reply.code, reply.message)
+            in_doubt = refusal_of(reply.code).look_up
+            if not (in_doubt and request.kind is TxType.CREATE_ORDER):  # an order may stand all the same
                 refused(request, self._refusal(request, reply))
+            if in_doubt:
+                self._look_up(request)
 
         label = f"{request.kind.name.lower()} {request.client_id}"
         tx_type = request.tx_type or request.kind

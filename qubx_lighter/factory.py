@@ -43,6 +43,7 @@ from qubx_lighter.metrics import MetricsReporter, emitter_of
 from qubx_lighter.pacing import limited, shared_pacer
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import RequestBook
+from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
@@ -175,6 +176,11 @@ class Gateway:
         if self.watch is not None:
             self.watch.settle()
 
+    def reload_markets(self) -> None:
+        """Ask for the venue's listing anew; at most once a minute, and not before trading begins."""
+        if self.watch is not None:
+            self.watch.poke()
+
     def account_opened(self) -> None:
         """Note that a connector uses these parts: the client stays open until it disconnects."""
         self._account_open = True
@@ -270,6 +276,9 @@ class _Account:
             base_url=settings.base_url,
         )
         account = gateway.run(self._check(account_index), settings.startup_timeout_s)
+        recoveries = Recoveries(
+            emit=ctx.channel.send, time_provider=ctx.time_provider, reload_markets=gateway.reload_markets
+        )
         self._socket = LighterWebSocketManager(settings.ws_url, token=gateway.mint_token, loop=gateway.loop)
         self._sender = TransactionSender(
             loop=gateway.loop,
@@ -279,6 +288,7 @@ class _Account:
             api_key_index=api_key_index,
             timeout_s=settings.tx_timeout_s,
             batch_size=settings.batch_size,
+            on_outcome=recoveries.heard,
         )
         requests = RequestBook(api_key_index)
         converter = AccountConverter(
@@ -320,6 +330,7 @@ class _Account:
             time_provider=ctx.time_provider,
             health=ctx.health_monitor,
             on_transaction=self._leverage.observe,
+            recoveries=recoveries,
             loop=gateway.loop,
         )
         broker = LighterBroker(
@@ -333,6 +344,8 @@ class _Account:
             time_provider=ctx.time_provider,
             health=ctx.health_monitor,
             quotes=QuoteSource(ctx.data_provider.get_quote, ctx.data_provider.is_connected),
+            recoveries=recoveries,
+            look_up=self._processor.look_up,
             on_group=partial(self._processor.request_snapshot, include_orders=True),
         )
         self.connector = LighterConnector(

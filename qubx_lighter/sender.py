@@ -146,6 +146,7 @@ class TransactionSender:
         retry_pause_s: pause before a second resend, growing by itself with each further one.
         batch_size: how many transactions that wait together may leave as one message; the venue takes up to 15 on a socket.
         gate: the budget that they pass; none by default.
+        on_outcome: told of every outcome, before the transaction's own listener.
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class TransactionSender:
         retry_pause_s: float = _RETRY_PAUSE_S,
         batch_size: int = 1,
         gate: Gate | None = None,
+        on_outcome: Callable[[Reply], None] = lambda _: None,
     ) -> None:
         self._loop = loop
         self._socket = socket
@@ -170,6 +172,7 @@ class TransactionSender:
         self._retry_pause_s = retry_pause_s
         self._batch_size = batch_size
         self._gate = gate
+        self._on_outcome = on_outcome
         self._told: set[asyncio.Task[None]] = set()  # admissions of cancels that nobody waits for
         self._nonces = NonceSequence()
         self._synchronised_at = -1
@@ -518,6 +521,7 @@ class TransactionSender:
     def _finish(self, transaction: Transaction, reply: Reply) -> None:
         self._finished += 1
         self._notify()
+        self._on_outcome(reply)
         transaction.on_reply(reply)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from qubx.core.basics import LiveTimeProvider, OrderRequest, RejectCause
+from qubx.core.errors import ErrorLevel
 from qubx.core.events import OrderRejectedEvent
 from qubx.core.exceptions import InvalidOrderParameters
 from qubx.core.series import Quote
@@ -20,8 +21,9 @@ from qubx_lighter.constants import Code, TxType
 from qubx_lighter.handlers.account import AccountConverter, to_ns
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import ClientIds
-from qubx_lighter.protocol.requests import Progress, RequestBook
+from qubx_lighter.protocol.requests import Progress, Request, RequestBook
 from qubx_lighter.protocol.wire import ErrorBody, TxReply
+from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer, generate_api_key
@@ -73,6 +75,8 @@ class Desk:
         self.time = LiveTimeProvider()
         self.events: list[Any] = []
         self.groups = 0
+        self.reloads = 0
+        self.looked_up: list[Request] = []
         self.quote: Quote | None = None
         self.connected = True
         self.requests = RequestBook(4)
@@ -83,6 +87,7 @@ class Desk:
             private_key=SecretStr(generate_api_key()[0]),
             base_url="http://127.0.0.1:1",
         )
+        self.recoveries = Recoveries(emit=self.events.append, time_provider=self.time, reload_markets=self._reload)
         self.sender = TransactionSender(
             loop=asyncio.get_running_loop(),
             socket=self.venue,
@@ -90,6 +95,7 @@ class Desk:
             account_index=5,
             api_key_index=4,
             timeout_s=5.0,
+            on_outcome=self.recoveries.heard,
         )
         self.broker = LighterBroker(
             settings=LighterSettings.build({}),
@@ -108,8 +114,13 @@ class Desk:
             time_provider=self.time,
             health=DummyHealthMonitor(),
             quotes=QuoteSource(lambda instrument: self.quote, lambda: self.connected),
+            recoveries=self.recoveries,
+            look_up=self.looked_up.append,
             on_group=self._grouped,
         )
+
+    def _reload(self) -> None:
+        self.reloads += 1
 
     def _grouped(self) -> None:
         self.groups += 1
@@ -231,3 +242,47 @@ async def test_a_market_order_needs_a_fresh_quote_where_the_feed_is_down(desk: D
     desk.connected = True  # a market at rest: nothing has changed in it
     _, body = await desk.submit("MARKET", 0.5)
     assert (1, 0, 404_101, 0) == (body["Type"], body["TimeInForce"], body["Price"], body["OrderExpiry"])
+
+
+# --- what refusals make it do ----------------------------------------------------------------------------------------
+
+
+async def test_a_key_that_the_venue_refuses_stops_orders_with_one_error_event_and_no_cancel(desk: Desk) -> None:
+    desk.venue.refusal = ErrorBody(Code.INVALID_SIGNATURE, "invalid <signature> {}")
+    await desk.submit("LIMIT", 0.5, 3990.0)
+    (_, kind, error, _), first = desk.events
+    assert ("error", ErrorLevel.CRITICAL, Code.INVALID_SIGNATURE) == (kind, error.level, error.error.code)
+    assert (str(int(Code.INVALID_SIGNATURE)), RejectCause.UNKNOWN) == (first.code, first.cause)
+    await desk.submit("LIMIT", 0.5, 3990.0)
+    assert 1 == len(desk.venue.sent), "an order went out though it would be refused"
+    second = desk.events[-1]
+    assert (3, str(int(Code.INVALID_SIGNATURE))) == (len(desk.events), second.code)
+    assert second.reason == "not sent: invalid <signature> {}"
+    desk.broker.cancel_all()
+    assert await desk.sender.drain(5.0)
+    assert 2 == len(desk.venue.sent), "a cancel did not go out"
+
+
+async def test_a_transaction_that_the_venue_takes_ends_the_halt(desk: Desk) -> None:
+    desk.venue.refusal = ErrorBody(Code.API_KEY_NOT_FOUND, "api key not found")
+    await desk.submit("LIMIT", 0.5, 3990.0)
+    assert desk.recoveries.halt is not None
+    desk.venue.refusal = None
+    desk.broker.cancel_all()
+    assert await desk.sender.drain(5.0)
+    assert desk.recoveries.halt is None
+    await desk.submit("LIMIT", 0.5, 3990.0)
+    assert 3 == len(desk.venue.sent)
+
+
+async def test_an_order_whose_index_is_taken_is_looked_up_and_not_rejected(desk: Desk) -> None:
+    desk.venue.refusal = ErrorBody(Code.DUPLICATE_CLIENT_ORDER_INDEX, "client order index already exists")
+    await desk.submit("LIMIT", 0.5, 3990.0)
+    assert [] == desk.events
+    assert ["qubx_ETH-USDC_9"] == [request.client_id for request in desk.looked_up]
+
+
+async def test_a_market_that_the_venue_does_not_know_reloads_the_markets(desk: Desk) -> None:
+    desk.venue.refusal = ErrorBody(Code.INVALID_MARKET, "invalid market index")
+    await desk.submit("LIMIT", 0.5, 3990.0)
+    assert (1, [str(int(Code.INVALID_MARKET))]) == (desk.reloads, [event.code for event in desk.events])

@@ -1,0 +1,68 @@
+"""What the venue's refusals make this process do, beside telling whoever asked; ``protocol.code_table`` says which does what.
+
+Some refusals are of the account or its key: every further transaction would be refused as well. Then new orders and amends
+stop here, and the strategy and the user's notifiers are told once, by one error event. Cancels still go out, since they can
+do no harm, and one that the venue takes ends the halt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qubx import logger
+from qubx.core.basics import ITimeProvider
+from qubx.core.errors import ErrorLevel, VenueOperationError, create_error_event
+
+from qubx_lighter.errors import VenueError
+from qubx_lighter.protocol.codes import Outcome, Recovery, refusal_of
+from qubx_lighter.sender import Reply
+
+
+class Recoveries:
+    """Hear every answer of the venue, and act on the code.
+
+    Args:
+        emit: puts an event on Qubx's channel.
+        time_provider: Qubx's clock.
+        reload_markets: asks for the markets anew; paces itself.
+    """
+
+    def __init__(
+        self, *, emit: Callable[[object], None], time_provider: ITimeProvider, reload_markets: Callable[[], None]
+    ) -> None:
+        self._emit = emit
+        self._time = time_provider
+        self._reload_markets = reload_markets
+        self._halt: VenueError | None = None
+
+    @property
+    def halt(self) -> VenueError | None:
+        """Why nothing but cancels is sent; None where all is well."""
+        return self._halt
+
+    def heard(self, reply: Reply) -> None:
+        """Act on what became of a transaction."""
+        if reply.outcome is Outcome.ACCEPTED and self._halt is not None:
+            logger.warning("lighter: the venue takes transactions again, orders go out")
+            self._halt = None
+        if reply.outcome is Outcome.REFUSED:
+            self.refused(reply.code, reply.message)
+
+    def refused(self, code: int, message: str) -> None:
+        """Act on a refusal, at the API or at the sequencer."""
+        match refusal_of(code).recovery:
+            case Recovery.RELOAD_MARKETS:
+                self._reload_markets()
+            case Recovery.HALT if self._halt is None:
+                self._halt = VenueError(code, message)
+                logger.error("lighter: no orders are sent any more: {}", self._halt)
+                self._emit(create_error_event(self._fatal(self._halt)))
+
+    def _fatal(self, halt: VenueError) -> VenueOperationError:
+        return VenueOperationError(
+            timestamp=self._time.time(),
+            message="the venue refuses this account or its key: no orders are sent any more, cancels still are",
+            level=ErrorLevel.CRITICAL,
+            error=halt,
+            operation="submit_order",
+        )
