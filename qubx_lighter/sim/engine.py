@@ -16,8 +16,9 @@ import msgspec
 
 from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import ledger, transactions
+from qubx_lighter.sim import account_settings, ledger, margin, transactions
 from qubx_lighter.sim.ledger import Account, ApiKey
+from qubx_lighter.sim.margin import Risk
 from qubx_lighter.sim.market_history import MarketHistory
 from qubx_lighter.sim.matching import Book
 from qubx_lighter.sim.model import (
@@ -50,6 +51,8 @@ from qubx_lighter.sim.transactions import (
     ModifyOrderTx,
     Transaction,
     UpdateLeverageTx,
+    UpdateMarginTx,
+    failure_text,
 )
 
 NEWEST: Final = 2**63 - 1
@@ -212,32 +215,17 @@ class Engine:
             case ModifyOrderTx():
                 return self._modify(tx, tx_hash)
             case UpdateLeverageTx():
-                return self._update_leverage(tx)
+                return _Done(error=account_settings.update_leverage(sequencer, tx))
+            case UpdateMarginTx():
+                account_settings.update_margin(sequencer, tx)
         return _Done()
 
     def _modify(self, tx: ModifyOrderTx, tx_hash: str) -> _Done:
         order = self._sequencer.resting_order(tx.account_index, tx.market_index, tx.index)
         version = tx.attribute(Attribute.ORDER_VERSION)
         if version and version != order.order_version:  # a race that only the sequencer can judge
-            return _Done(error=_failure(Code.NOT_ACTIVE_ORDER, "order version does not match"))
+            return _Done(error=failure_text(Code.NOT_ACTIVE_ORDER, "order version does not match"))
         self._sequencer.amend(order, tx.base_amount, tx.price, tx.self_trade, tx_hash)
-        return _Done()
-
-    def _update_leverage(self, tx: UpdateLeverageTx) -> _Done:
-        """Set a market's initial margin fraction; it fails when the position would then lack margin."""
-        account, market = self._sequencer.account(tx.account_index), self._sequencer.market(tx.market_index)
-        transactions.check_leverage(tx, market)
-        row = account.position(market)
-        needs_more = tx.initial_margin_fraction > row.initial_margin_fraction
-        required = ledger.initial_requirement_micro(account, self._sequencer.markets)
-        required -= ledger.margin_micro(market, abs(row.lots), row.initial_margin_fraction)
-        required += ledger.margin_micro(market, abs(row.lots), tx.initial_margin_fraction)
-        if needs_more and self.total_value_micro(tx.account_index) < required:
-            return _Done(error=_failure(Code.BELOW_INITIAL_MARGIN, "account would be below initial margin"))
-        row = account.open_position(market)
-        row.initial_margin_fraction = tx.initial_margin_fraction
-        row.margin_mode = tx.margin_mode
-        self._sequencer.change_figures(tx.account_index, tx.market_index)
         return _Done()
 
     def _remember(self, record: TxRecord) -> None:
@@ -316,22 +304,36 @@ class Engine:
         """Give collateral and unrealised profit; an unknown account raises KeyError, here and below."""
         return ledger.total_value_micro(self._sequencer.accounts[account_index], self._sequencer.markets)
 
+    def cross_risk(self, account_index: int) -> Risk:
+        """Give the figures of an account's cross positions."""
+        return ledger.cross_risk(self._sequencer.accounts[account_index], self._sequencer.markets)
+
+    def isolated_risks(self, account_index: int) -> dict[int, Risk]:
+        """Give the figures of its isolated positions, by market id."""
+        return ledger.isolated_risks(self._sequencer.accounts[account_index], self._sequencer.markets)
+
     def available_balance_micro(self, account_index: int) -> int:
-        """Give the total value less the positions' initial margin, as the venue reports it: orders do not count."""
-        return self.total_value_micro(account_index) - self.initial_requirement_micro(account_index)
+        """Give the value less the positions' initial margin, as the venue reports it.
 
-    def initial_requirement_micro(self, account_index: int) -> int:
-        """Give the positions' initial margin."""
-        return ledger.initial_requirement_micro(self._sequencer.accounts[account_index], self._sequencer.markets)
+        Orders do not count; what is free in isolated positions does, although no other position can use it.
+        """
+        cross = self.cross_risk(account_index)
+        isolated = self.isolated_risks(account_index).values()
+        spare = sum(max(risk.value_micro - risk.initial_micro, 0) for risk in isolated)
+        return cross.value_micro - cross.initial_micro + spare
 
-    def maintenance_requirement_micro(self, account_index: int) -> int:
-        """Give the positions' maintenance margin."""
-        return ledger.maintenance_requirement_micro(self._sequencer.accounts[account_index], self._sequencer.markets)
+    def liquidation_price_ticks(self, account_index: int, market_id: int) -> int:
+        """Give the mark price at which a position is liquidated; 0 without one."""
+        account, market = self._sequencer.accounts[account_index], self._sequencer.markets[market_id]
+        row = account.position(market)
+        if not row.lots:
+            return 0
+        return margin.liquidation_price_ticks(market, row, ledger.risk_of(account, market, self._sequencer.markets))
 
     def unrealized_micro(self, account_index: int, market_id: int) -> int:
         """Give a position's profit at the mark price."""
         market = self._sequencer.markets[market_id]
-        return ledger.unrealized_micro(market, self._sequencer.accounts[account_index].position(market))
+        return margin.unrealized_micro(market, self._sequencer.accounts[account_index].position(market))
 
     # --- rows, newest first; an unknown account or market has none ---------------------------------------------------
 
@@ -382,8 +384,3 @@ def _newest[Row: (Order, Trade)](rows: Iterable[Row], market_id: int | None) -> 
     kept = [row for row in rows if market_id is None or row.market_id == market_id]
     kept.reverse()
     return kept
-
-
-def _failure(code: Code, message: str) -> str:
-    """Write the text of a transaction that failed at the sequencer."""
-    return msgspec.json.encode({"code": int(code), "message": message}).decode()

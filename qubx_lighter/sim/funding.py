@@ -16,6 +16,7 @@ from typing import Final
 
 from qubx_lighter.constants import NIL_MARKET_INDEX
 from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.margin import is_isolated
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.market_history import HOUR_MS
 from qubx_lighter.sim.model import FundingPayment
@@ -86,7 +87,10 @@ class Funding:
             payment = FundingPayment(
                 self._last_id, account.account_index, market_id, time, rate, price_ticks, row.lots, change
             )
-            account.collateral_micro += change
+            if is_isolated(row):
+                row.allocated_micro += change
+            else:
+                account.collateral_micro += change
             row.funding_paid_micro -= change
             account.fundings.append(payment)
             payments.append(payment)

@@ -1,11 +1,12 @@
-"""Accounts of the local venue: positions, collateral, fees and cross margin, in integers only.
+"""Accounts of the local venue: positions, collateral and fees, in integers only.
 
-Margin, the simple way this venue counts it (initial fractions are the account's own for the market, in 1e-4):
+Margin, the simple way this venue counts it (initial fractions are the account's own for the market, in 1e-4; see ``margin``):
 
 - *position requirement*: the position's notional at the mark price times the fraction, rounded up.
 - *requirement with orders*, which a new resting order must meet: per market the largest of the position, the position with
   all resting bids filled, and with all resting asks filled, valued at mark. Reduce-only orders count nothing.
-- a *fill* must leave the account's total value at or above its position requirement, unless it only reduces a position.
+- a *fill* must leave the value at or above the position requirement; where it only reduces a position of an account that is
+  below already, it must not make things worse.
 
 Rounding, which matters only where price and size decimals add up to more than the collateral's 6: a trade's quote is
 rounded down once and both sides book that same number, so nothing is created or lost; fees round half up.
@@ -18,7 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from qubx_lighter.constants import MARGIN_FRACTION_SCALE, PPM
+import msgspec
+
+from qubx_lighter.constants import PPM
+from qubx_lighter.sim import margin
+from qubx_lighter.sim.margin import Health, Risk
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import FundingPayment, Order, Position, Trade
 
@@ -99,40 +104,47 @@ def book_fill(position: Position, lots: int, quote_micro: int) -> int:
     return realized
 
 
-def unrealized_micro(market: Market, position: Position) -> int:
-    """Give a position's profit at the mark price."""
-    value = market.quote_micro(market.mark_price_ticks(), abs(position.lots))
-    return value - position.entry_quote_micro if position.lots >= 0 else position.entry_quote_micro - value
+def book_trade(
+    account: Account, market: Market, lots: int, quote_micro: int, *, fee_micro: int, mark_ticks: int
+) -> None:
+    """Book a match of signed ``lots`` for one account: position, profit, fee, and what an isolated position takes or returns."""
+    row = account.open_position(market)
+    before = msgspec.structs.replace(row)
+    gain = book_fill(row, lots, quote_micro) - fee_micro
+    if not margin.is_isolated(row):
+        account.collateral_micro += gain
+        return
+    row.allocated_micro += gain
+    moved = margin.moved_micro(market, before, row, fee_micro, mark_ticks)
+    row.allocated_micro += moved
+    account.collateral_micro -= moved
 
 
 def total_value_micro(account: Account, markets: Mapping[int, Market]) -> int:
-    """Give collateral and unrealised profit."""
-    open_rows = (row for row in account.positions.values() if row.lots)
-    return account.collateral_micro + sum(unrealized_micro(markets[row.market_id], row) for row in open_rows)
+    """Give collateral, allocated margin and unrealised profit."""
+    open_rows = [row for row in account.positions.values() if row.lots]
+    profit = sum(margin.unrealized_micro(markets[row.market_id], row) for row in open_rows)
+    return account.collateral_micro + sum(row.allocated_micro for row in open_rows) + profit
 
 
-def margin_micro(market: Market, lots: int, fraction: int, mark_ticks: int = 0) -> int:
-    """Give the margin of ``lots`` at the mark price for a fraction in 1e-4, rounded up."""
-    notional = market.quote_micro(mark_ticks or market.mark_price_ticks(), lots)
-    return -(-notional * fraction // MARGIN_FRACTION_SCALE)
+def cross_risk(account: Account, markets: Mapping[int, Market]) -> Risk:
+    """Give the figures of the cross positions."""
+    return margin.cross_risk(account.collateral_micro, account.positions.values(), markets)
 
 
-def initial_requirement_micro(account: Account, markets: Mapping[int, Market]) -> int:
-    """Give the positions' initial margin."""
-    return sum(
-        margin_micro(markets[row.market_id], abs(row.lots), row.initial_margin_fraction)
+def isolated_risks(account: Account, markets: Mapping[int, Market]) -> dict[int, Risk]:
+    """Give the figures of each isolated position, by market id."""
+    return {
+        row.market_id: margin.isolated_risk(markets[row.market_id], row)
         for row in account.positions.values()
-        if row.lots
-    )
+        if row.lots and margin.is_isolated(row)
+    }
 
 
-def maintenance_requirement_micro(account: Account, markets: Mapping[int, Market]) -> int:
-    """Give the positions' maintenance margin."""
-    return sum(
-        margin_micro(markets[row.market_id], abs(row.lots), markets[row.market_id].spec.maintenance_margin_fraction)
-        for row in account.positions.values()
-        if row.lots
-    )
+def risk_of(account: Account, market: Market, markets: Mapping[int, Market]) -> Risk:
+    """Give the figures of what backs the position in a market."""
+    row = account.position(market)
+    return margin.isolated_risk(market, row) if margin.is_isolated(row) else cross_risk(account, markets)
 
 
 def exposure_lots(row: Position, *, bids: int = 0, asks: int = 0) -> int:
@@ -140,23 +152,40 @@ def exposure_lots(row: Position, *, bids: int = 0, asks: int = 0) -> int:
     return max(abs(row.lots), row.lots + row.open_bid_lots + bids, row.open_ask_lots + asks - row.lots)
 
 
-def may_rest(account: Account, markets: Mapping[int, Market], order: Order, replaced_lots: int = 0) -> bool:
-    """Tell whether the margin suffices for ``order`` to rest, in place of ``replaced_lots`` of its own."""
+def adds_risk(account: Account, market: Market, order: Order, replaced_lots: int = 0) -> bool:
+    """Tell whether ``order``, in place of ``replaced_lots`` of its own, can lead to a larger position."""
     if order.reduce_only:
-        return True
-    market = markets[order.market_id]
-    row = account.position(market)
-    more = order.remaining_lots - replaced_lots
+        return False
+    row, more = account.position(market), order.remaining_lots - replaced_lots
     after = exposure_lots(row, asks=more) if order.is_ask else exposure_lots(row, bids=more)
-    if after <= exposure_lots(row):
+    return after > exposure_lots(row)
+
+
+def may_rest(account: Account, markets: Mapping[int, Market], order: Order, replaced_lots: int = 0) -> bool:
+    """Tell whether the margin suffices for ``order`` to rest, in place of ``replaced_lots`` of its own.
+
+    What isolated markets' orders will need is the account's collateral too, as long as they rest.
+    """
+    market = markets[order.market_id]
+    if not adds_risk(account, market, order, replaced_lots):
         return True
+    row, more = account.position(market), order.remaining_lots - replaced_lots
+    lots = exposure_lots(row, asks=more) if order.is_ask else exposure_lots(row, bids=more)
     mark = market.mark_price_ticks() or order.price_ticks  # the very first order of a market has no mark yet
-    required = margin_micro(market, after, row.initial_margin_fraction, mark)
+    required = _cross_requirement_micro(market, row, lots, mark)
     for other in account.positions.values():
-        lots = exposure_lots(other)
-        if lots and other.market_id != order.market_id:
-            required += margin_micro(markets[other.market_id], lots, other.initial_margin_fraction)
-    return total_value_micro(account, markets) >= required
+        if other.market_id != order.market_id and (lots := exposure_lots(other)):
+            of_other = markets[other.market_id]
+            required += _cross_requirement_micro(of_other, other, lots, of_other.mark_price_ticks())
+    return cross_risk(account, markets).value_micro >= required
+
+
+def _cross_requirement_micro(market: Market, row: Position, lots: int, mark_ticks: int) -> int:
+    """Give the margin of ``lots``, of an isolated position of those that it does not have yet."""
+    required = margin.margin_micro(market, lots, row.initial_margin_fraction, mark_ticks)
+    if margin.is_isolated(row):
+        required -= margin.margin_micro(market, abs(row.lots), row.initial_margin_fraction, mark_ticks)
+    return required
 
 
 def reducible_lots(account: Account, order: Order) -> int:
@@ -178,12 +207,23 @@ class Fill(NamedTuple):
 def may_fill(account: Account, markets: Mapping[int, Market], fill: Fill) -> bool:
     """Tell whether the margin suffices for a fill; one that turns a position around passes or fails whole."""
     market, row = fill.market, account.position(fill.market)
-    after = row.lots + fill.lots
-    if abs(after) <= abs(row.lots) and after * row.lots >= 0:
+    reduces = abs(row.lots + fill.lots) <= abs(row.lots) and (row.lots + fill.lots) * row.lots >= 0
+    if reduces and account.fee_free:  # the feed, which never runs short
         return True
     quote = market.quote_micro(fill.price_ticks, abs(fill.lots))
-    gain = market.quote_micro(market.mark_price_ticks(), abs(fill.lots)) - quote
-    value = total_value_micro(account, markets) + (gain if fill.lots > 0 else -gain) - fee_micro(quote, fill.fee_ppm)
-    required = initial_requirement_micro(account, markets)
-    required -= margin_micro(market, abs(row.lots), row.initial_margin_fraction)
-    return value >= required + margin_micro(market, abs(after), row.initial_margin_fraction)
+    fee = fee_micro(quote, fill.fee_ppm)
+    mark = market.mark_price_ticks() or fill.price_ticks
+    after = msgspec.structs.replace(row)
+    gain = book_fill(after, fill.lots, quote) - fee
+    cross = cross_risk(account, markets)
+    if margin.is_isolated(row):
+        after.allocated_micro += gain
+        moved = margin.moved_micro(market, row, after, fee, mark)
+        after.allocated_micro += moved
+        if moved > cross.free_micro:
+            return False
+        risk, then = margin.isolated_risk(market, row, mark), margin.isolated_risk(market, after, mark)
+    else:
+        risk = cross
+        then = cross.with_cash(gain).with_position(market, row, mark, -1).with_position(market, after, mark)
+    return risk.allows(then) if reduces else then.health is Health.HEALTHY

@@ -206,7 +206,7 @@ class Trade(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct):
-    """One account's position in one market, cross margin."""
+    """One account's position in one market."""
 
     market_id: int
     lots: int = 0  # signed
@@ -214,6 +214,7 @@ class Position(msgspec.Struct):
     realized_pnl_micro: int = 0
     initial_margin_fraction: int = 500  # 1e-4; the account's own setting for this market
     margin_mode: int = 0
+    allocated_micro: int = 0  # an isolated position's own collateral
     funding_paid_micro: int = 0  # since it was opened; negative: received
     open_bid_lots: int = 0  # resting and not reduce-only: what the margin check of new orders counts
     open_ask_lots: int = 0

@@ -1,6 +1,6 @@
 """The engine's rows as the venue writes them: exact decimal strings, and every field that today's wire has.
 
-Fields about what this venue does not have (pools, integrators, triggers, isolated margin) hold what the venue sends for
+Fields about what this venue does not have (pools, integrators, triggers) hold what the venue sends for
 accounts and orders without any.
 """
 
@@ -13,6 +13,7 @@ import msgspec
 from qubx_lighter.constants import CODE_OK, OrderType, TimeInForce
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.margin import Risk, is_isolated
 from qubx_lighter.sim.model import MarketSpec, Order, Position, Trade, TxRecord
 
 Row = dict[str, Any]
@@ -177,13 +178,14 @@ def _turns(before: int, trade: Trade, *, is_ask: bool) -> bool:
 
 
 def position_row(engine: Engine, account: Account, position: Position) -> Row:
-    """Write a position; a flat one has size zero and sign 1. The local venue liquidates nobody, so there is no price for it."""
+    """Write a position; a flat one has size zero and sign 1."""
     spec = engine.markets[position.market_id]
     lots = abs(position.lots)
     entry_ticks = 0
     if lots:
         scale = 10 ** (spec.price_decimals + spec.size_decimals)
         entry_ticks = (2 * position.entry_quote_micro * scale // (lots * _MICRO) + 1) // 2
+    liquidation_ticks = engine.liquidation_price_ticks(account.account_index, position.market_id)
     paid = {"total_funding_paid_out": micro_text(position.funding_paid_micro)} if position.funding_paid_micro else {}
     return {
         "market_id": position.market_id,
@@ -200,10 +202,10 @@ def position_row(engine: Engine, account: Account, position: Position) -> Row:
         ),
         "unrealized_pnl": micro_text(engine.unrealized_micro(account.account_index, position.market_id) if lots else 0),
         "realized_pnl": micro_text(position.realized_pnl_micro),
-        "liquidation_price": "",
+        "liquidation_price": price_text(spec, liquidation_ticks) if liquidation_ticks else "0",
         **paid,
         "margin_mode": position.margin_mode,
-        "allocated_margin": micro_text(0),
+        "allocated_margin": micro_text(position.allocated_micro),
         "total_discount": micro_text(0),
         "margin_set_flag": 0,
     }
@@ -215,28 +217,42 @@ def position_rows(engine: Engine, account: Account) -> dict[str, Row]:
 
 
 def stats_row(engine: Engine, account: Account) -> Row:
-    """Write an account's figures; everything here is cross margin, so the parts equal the total."""
+    """Write an account's figures: those of its cross positions, and those of all, which come without a name too."""
     index = account.account_index
-    value, margin = engine.total_value_micro(index), engine.initial_requirement_micro(index)
-    notional = sum(
-        engine.quote_micro(row.market_id, engine.mark_price_ticks(row.market_id), abs(row.lots))
+    cross, isolated = engine.cross_risk(index), engine.isolated_risks(index)
+    notionals = {
+        row.market_id: engine.quote_micro(row.market_id, engine.mark_price_ticks(row.market_id), abs(row.lots))
         for row in account.positions.values()
+    }
+    everything = sum(notionals.values())
+    apart = sum(notionals[market_id] for market_id in isolated)
+    total = cross._replace(
+        collateral_micro=cross.collateral_micro + sum(risk.collateral_micro for risk in isolated.values()),
+        value_micro=cross.value_micro + sum(risk.value_micro for risk in isolated.values()),
+        initial_micro=cross.initial_micro + sum(risk.initial_micro for risk in isolated.values()),
     )
-    figures = {
-        "collateral": micro_text(account.collateral_micro),
+    of_all = _figures(total, everything, engine.available_balance_micro(index))
+    of_cross = _figures(cross, everything - apart, cross.value_micro - cross.initial_micro)
+    return of_all | {"cross_stats": of_cross, "total_stats": of_all, "account_trading_mode": 0}
+
+
+def _figures(risk: Risk, notional_micro: int, available_micro: int) -> Row:
+    value = risk.value_micro
+    return {
+        "collateral": micro_text(risk.collateral_micro),
         "portfolio_value": micro_text(value),
-        "leverage": decimal_text(notional * 100 // value if value > 0 else 0, 2),
-        "available_balance": micro_text(value - margin),
-        "margin_usage": decimal_text(margin * 10_000 // value if value > 0 else 0, 2),
+        "leverage": decimal_text(notional_micro * 100 // value if value > 0 else 0, 2),
+        "available_balance": micro_text(available_micro),
+        "margin_usage": decimal_text(risk.initial_micro * 10_000 // value if value > 0 else 0, 2),
         "buying_power": "0",  # always zero in captures
     }
-    return figures | {"cross_stats": figures, "total_stats": figures, "account_trading_mode": 0}
 
 
 def account_row(engine: Engine, account: Account) -> Row:
     """Write an account as ``GET account`` shows it."""
     index = account.account_index
-    value, margin = engine.total_value_micro(index), engine.initial_requirement_micro(index)
+    cross = engine.cross_risk(index)
+    isolated_ids = {row.market_id for row in account.positions.values() if is_isolated(row)}
     return {
         "code": 0,
         "account_type": 0,
@@ -245,9 +261,9 @@ def account_row(engine: Engine, account: Account) -> Row:
         "l1_address": account.l1_address,
         "cancel_all_time": 0,
         "total_order_count": len(account.orders),
-        "total_isolated_order_count": 0,
+        "total_isolated_order_count": sum(order.market_id in isolated_ids for order in account.orders.values()),
         "pending_order_count": 0,
-        "available_balance": micro_text(value - margin),
+        "available_balance": micro_text(engine.available_balance_micro(index)),
         "status": 1,
         "collateral": micro_text(account.collateral_micro),
         "transaction_time": engine.now,
@@ -263,10 +279,10 @@ def account_row(engine: Engine, account: Account) -> Row:
         "agent_enabled": False,
         "positions": list(position_rows(engine, account).values()),
         "assets": [asset_row(account)],
-        "total_asset_value": micro_text(value),
-        "cross_asset_value": micro_text(value),
-        "cross_initial_margin_requirement": micro_text(margin),
-        "cross_maintenance_margin_requirement": micro_text(engine.maintenance_requirement_micro(index)),
+        "total_asset_value": micro_text(engine.total_value_micro(index)),
+        "cross_asset_value": micro_text(cross.value_micro),
+        "cross_initial_margin_requirement": micro_text(cross.initial_micro),
+        "cross_maintenance_margin_requirement": micro_text(cross.maintenance_micro),
         "pool_info": _NO_POOL,
         "shares": [],
         "pending_unlocks": [],

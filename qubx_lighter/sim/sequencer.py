@@ -29,6 +29,7 @@ from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import ledger, past, transactions
 from qubx_lighter.sim.funding import Funding
 from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.margin import Health
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import (
     BookChanged,
@@ -54,6 +55,7 @@ _REDUCE_ONLY: Final = "canceled-reduce-only"
 _SELF_TRADE: Final = "canceled-self-trade"
 _SLIPPAGE: Final = "canceled-too-much-slippage"
 
+_IN_LIQUIDATION: Final = 21112
 _DEFAULT_SELF_TRADE: Final = SelfTrade()
 _SPARE_EXPIRIES: Final = 1024
 
@@ -137,7 +139,7 @@ class Sequencer:
         """Place an order and match it.
 
         Raises:
-            VenueError: 21100, 21501, 21602, 21701, 21702, 21706, 21711, 21727, 21728, 21738 or 21739.
+            VenueError: 21100, 21111, 21112, 21501, 21602, 21701, 21702, 21706, 21711, 21727, 21728, 21738 or 21739.
         """
         account, market = self.account(new.account_index), self.market(new.market_id)
         whole = new.reduce_only and not new.base_lots  # base 0 of a reduce-only order: the whole position
@@ -165,6 +167,7 @@ class Sequencer:
             updated_at=self.now,
             tx_hash=tx_hash or self._make_hash(),
         )
+        self._check_health(account, market, order)
         self._check_maker(account, market, order)
         order.order_index = market.allocate_order_index(is_ask=new.is_ask)
         self._execute(_Taker(account, market, order, self_trade, order.tx_hash))
@@ -177,7 +180,7 @@ class Sequencer:
         circuit, ``l2_modify_order``). The minimums hold for the new total.
 
         Raises:
-            VenueError: 21701, 21702, 21706 or 21739.
+            VenueError: 21111, 21112, 21701, 21702, 21706 or 21739.
         """
         account, market = self.accounts[order.account_index], self.markets[order.market_id]
         spared = order.reduce_only or lots <= order.filled_lots
@@ -186,6 +189,7 @@ class Sequencer:
         amended = msgspec.structs.replace(
             order, price_ticks=price_ticks, initial_lots=total, remaining_lots=total - order.filled_lots
         )
+        self._check_health(account, market, amended, replaced_lots=order.remaining_lots)
         self._check_maker(account, market, amended, replaced_lots=order.remaining_lots)
         self._take_out(account, market, order)
         order.price_ticks, order.initial_lots, order.remaining_lots = price_ticks, total, amended.remaining_lots
@@ -263,6 +267,19 @@ class Sequencer:
 
     # --- execution ---------------------------------------------------------------------------------------------------
 
+    def _check_health(self, account: Account, market: Market, order: Order, replaced_lots: int = 0) -> None:
+        """Refuse what adds risk below the initial margin, and everything below the maintenance margin."""
+        if account.fee_free:  # the feed, which never runs short
+            return
+        health = ledger.risk_of(account, market, self.markets).health
+        if health >= Health.PARTIAL_LIQUIDATION:
+            raise VenueError(_IN_LIQUIDATION, "account is in liquidation")
+        if health is Health.PRE_LIQUIDATION and ledger.adds_risk(account, market, order, replaced_lots):
+            raise VenueError(
+                Code.PRE_LIQUIDATION,
+                "account is in pre-liquidation and the transaction doesn't increase the account health",
+            )
+
     def _check_maker(self, account: Account, market: Market, order: Order, replaced_lots: int = 0) -> None:
         """Refuse what would rest whole and may not; ``replaced_lots`` of it rest already."""
         takes = market.book.crosses(order.price_ticks, is_ask=order.is_ask)
@@ -334,6 +351,7 @@ class Sequencer:
         """Book one match, at the maker's price."""
         order, market, account = taker.order, taker.market, taker.account
         price = maker.price_ticks
+        mark = market.mark_price_ticks() or price
         quote = market.quote_micro(price, lots)
         taker_ppm = 0 if account.fee_free else market.spec.taker_fee_ppm
         maker_ppm = 0 if owner.fee_free else market.spec.maker_fee_ppm
@@ -372,8 +390,8 @@ class Sequencer:
         order.filled_lots += lots
         order.remaining_lots -= lots
         order.filled_quote_micro += quote
-        self._book_fill(owner, market, lots if bid is maker else -lots, quote, maker_ppm)
-        self._book_fill(account, market, lots if bid is order else -lots, quote, taker_ppm)
+        self._book_fill(owner, market, lots if bid is maker else -lots, quote, ppm=maker_ppm, mark=mark)
+        self._book_fill(account, market, lots if bid is order else -lots, quote, ppm=taker_ppm, mark=mark)
 
     def _fill_maker(self, owner: Account, market: Market, maker: Order, lots: int, quote: int) -> None:
         market.book.reduce(maker, lots)
@@ -387,11 +405,11 @@ class Sequencer:
         else:
             self._finish(maker, "filled")
 
-    def _book_fill(self, account: Account, market: Market, lots: int, quote: int, ppm: int) -> None:
+    def _book_fill(self, account: Account, market: Market, lots: int, quote: int, *, ppm: int, mark: int) -> None:
         row = account.open_position(market)
         before = row.lots
         fee = ledger.fee_micro(quote, ppm)
-        account.collateral_micro += ledger.book_fill(row, lots, quote) - fee
+        ledger.book_trade(account, market, lots, quote, fee_micro=fee, mark_ticks=mark)
         self.fees_micro += fee
         self.change_figures(account.account_index, market.spec.market_id)
         if before and before * row.lots <= 0:

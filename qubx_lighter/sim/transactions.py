@@ -1,7 +1,7 @@
 """The signer's transactions as the venue reads them, and what can be refused by looking at one alone.
 
 ``tx_info`` is the JSON text that the native signer writes; its signature is not verified here. What this venue does not do
-(trigger orders, grouped orders, integrators, scheduled cancel-all, isolated margin) is refused, never half done.
+(trigger orders, grouped orders, integrators, scheduled cancel-all) is refused, never half done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import msgspec
 
 from qubx_lighter.constants import (
     DEFAULT_ORDER_EXPIRY_MS,
-    MARGIN_FRACTION_SCALE,
     MAX_BASE_LOTS,
     MAX_CLIENT_ORDER_INDEX,
     MAX_NONCE,
@@ -22,7 +21,6 @@ from qubx_lighter.constants import (
     MIN_ORDER_EXPIRY_MS,
     NIL_MARKET_INDEX,
     Code,
-    MarginMode,
     OrderType,
     TimeInForce,
     TxType,
@@ -32,7 +30,6 @@ from qubx_lighter.sim.ledger import ApiKey
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import PlaceOrder
 
-MARGIN_MODE_NOT_ALLOWED: Final = 21132
 INTEGRATOR_NOT_APPROVED: Final = 21149
 _MAX_ATTRIBUTES: Final = 4
 _MAX_SKIP: Final = 2**47  # how far a nonce may jump with skip_nonce
@@ -177,7 +174,14 @@ class UpdateLeverageTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
     margin_mode: int
 
 
-Transaction = CreateOrderTx | CancelOrderTx | CancelAllTx | ModifyOrderTx | UpdateLeverageTx
+class UpdateMarginTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
+    """Type 29; ``direction`` 1 adds to an isolated position's margin, 0 removes."""
+
+    usdc_amount: int = msgspec.field(name="USDCAmount")  # millionths
+    direction: int
+
+
+Transaction = CreateOrderTx | CancelOrderTx | CancelAllTx | ModifyOrderTx | UpdateLeverageTx | UpdateMarginTx
 
 _DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
     TxType.CREATE_ORDER: msgspec.json.Decoder(CreateOrderTx),
@@ -185,6 +189,7 @@ _DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
     TxType.CANCEL_ALL_ORDERS: msgspec.json.Decoder(CancelAllTx),
     TxType.MODIFY_ORDER: msgspec.json.Decoder(ModifyOrderTx),
     TxType.UPDATE_LEVERAGE: msgspec.json.Decoder(UpdateLeverageTx),
+    TxType.UPDATE_MARGIN: msgspec.json.Decoder(UpdateMarginTx),
 }
 
 
@@ -294,13 +299,6 @@ def check_cancel_all(tx: CancelAllTx) -> None:
         raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: only an immediate cancel-all is possible here")
 
 
-def check_leverage(tx: UpdateLeverageTx, market: Market) -> None:
-    """Insist on cross margin and on a fraction that the market allows.
-
-    Raises:
-        VenueError: 21132 or 21501.
-    """
-    if tx.margin_mode != MarginMode.CROSS:
-        raise VenueError(MARGIN_MODE_NOT_ALLOWED, "margin mode change not allowed")
-    if not market.spec.min_initial_margin_fraction <= tx.initial_margin_fraction <= MARGIN_FRACTION_SCALE:
-        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: initial margin fraction")
+def failure_text(code: Code, message: str) -> str:
+    """Write the text of a transaction that failed at the sequencer."""
+    return msgspec.json.encode({"code": int(code), "message": message}).decode()

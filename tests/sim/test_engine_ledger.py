@@ -150,8 +150,8 @@ def test_margin_figures_follow_the_mark(desk: Desk) -> None:
     engine = desk.engine
     assert (10_000_000, 0) == (engine.unrealized_micro(ALICE, 0), engine.unrealized_micro(ALICE, 1))
     assert FUNDS - 600_000 - 200_000 + 10_000_000 == engine.total_value_micro(ALICE)
-    assert 150_500_000 + 50_000_000 == engine.initial_requirement_micro(ALICE)
-    assert 36_120_000 + 12_000_000 == engine.maintenance_requirement_micro(ALICE)
+    assert 150_500_000 + 50_000_000 == engine.cross_risk(ALICE).initial_micro
+    assert 36_120_000 + 12_000_000 == engine.cross_risk(ALICE).maintenance_micro
     assert engine.total_value_micro(ALICE) - 200_500_000 == engine.available_balance_micro(ALICE)
     assert (10_000, 1_000) == (engine.open_interest_lots(0), engine.open_interest_lots(1))
     desk.create("buy", 10_000, 300_000)
@@ -160,7 +160,7 @@ def test_margin_figures_follow_the_mark(desk: Desk) -> None:
 
 def test_margin_is_rounded_up(desk: Desk) -> None:
     trade(desk, "buy", 101, 300_001)
-    assert -(-101 * 300_001 * 500 // 10_000) == desk.engine.initial_requirement_micro(ALICE)
+    assert -(-101 * 300_001 * 500 // 10_000) == desk.engine.cross_risk(ALICE).initial_micro
 
 
 def test_withdrawal_leaves_the_positions_margin(desk: Desk) -> None:

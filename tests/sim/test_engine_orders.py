@@ -304,7 +304,7 @@ def test_maker_that_can_no_longer_pay_is_canceled_and_passed_over(desk: Desk) ->
 
 def test_reducing_needs_no_margin(desk: Desk) -> None:
     long_position(desk, 60_000)
-    desk.account().collateral_micro -= FUNDS
+    desk.account().collateral_micro -= FUNDS // 2  # below the initial margin, above the maintenance margin
     assert desk.engine.available_balance_micro(ALICE) < 0
     assert "open" == desk.order(desk.create("sell", 60_000, 310_000)).status
     desk.place(FEED, "buy", 60_000, 299_000)
@@ -313,7 +313,7 @@ def test_reducing_needs_no_margin(desk: Desk) -> None:
 
 def test_turning_a_position_around_needs_margin(desk: Desk) -> None:
     long_position(desk, 60_000)
-    desk.account().collateral_micro -= FUNDS
+    desk.account().collateral_micro -= FUNDS // 2
     desk.place(FEED, "buy", 120_000, 300_000)
     order = desk.order(desk.market("sell", 120_000, 300_000))
     assert ("canceled-margin-not-allowed", 60_000) == (order.status, desk.lots())
