@@ -276,28 +276,45 @@ class LighterAccountProcessor:
                 return
 
     async def _catch_up(self) -> None:
-        since_ms = self._deals.last_ms - RECOVERY_MARGIN_MS
-        for trade in await self._client.trades(self._account, market_id=None, since_ms=since_ms):
-            self._deals.deliver(trade, recovered=True)
+        await self._catch_up_deals()
         rows = await self._client.active_orders(self._account)
         self._orders.observe_all(rows)
         await self._orders.look_up(self._orders.missing_from(rows))
         await self._orders.look_up_unseen()
+        await self._orders.look_up_traded()
         await self._snapshot(include_orders=True)
+
+    async def _catch_up_deals(self) -> None:
+        since_ms = self._deals.last_ms - RECOVERY_MARGIN_MS
+        for trade in await self._client.trades(self._account, market_id=None, since_ms=since_ms):
+            self._deals.deliver(trade, recovered=True)
+
+    def _follows(self) -> bool:
+        """Tell whether each deal arrives by itself: no connection was lost yet, or what that missed is caught up with."""
+        recovered = self._recovery is None or self._recovery.done()
+        return not self._connections or (recovered and self.ready())
 
     # --- snapshots ---------------------------------------------------------------------------------------------------
 
     async def _snapshot(self, *, include_orders: bool) -> None:
+        """Fetch a snapshot, and tell the deals in it first.
+
+        Qubx takes a position from a snapshot as it is, and a deal that comes later than it only as a profit at the average
+        price that the position has by then, which is not the one that it had.
+        """
         if self._snapshot_lock is None:
             self._snapshot_lock = asyncio.Lock()
         async with self._snapshot_lock:
+            connection, followed = self._connections, self._follows()
             try:
                 snapshot = await self._queries.snapshot(include_orders=include_orders)
+                await asyncio.sleep(_SETTLE_S)
+                if not (followed and self._follows() and connection == self._connections):
+                    await self._catch_up_deals()
             except LighterError as error:
                 self._stats["failed_snapshots"] += 1
                 logger.warning("lighter: no account snapshot this time: {}", error)
                 return
-            await asyncio.sleep(_SETTLE_S)
             self._stats["snapshots"] += 1
             self._emit(AccountSnapshotEvent(instrument=None, snapshot=snapshot))
         if self._started and self._funding_task is None:

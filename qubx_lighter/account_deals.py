@@ -44,6 +44,7 @@ class AccountDeals:
         self._knows_market = knows_market
         self._emit = emit
         self._fills = FillDeduplicator()
+        self._of_unseen: dict[int, int] = {}  # order index -> market id, of orders that no row has told of
         self._start_ns = 0
         self.last_ms = 0
         self.stats = {"deals": 0, "recovered_deals": 0}
@@ -63,9 +64,20 @@ class AccountDeals:
             self.last_ms = max(self.last_ms, row.timestamp)
             if trade_time_ns(row) < self._start_ns:
                 continue  # the first snapshot has it
+            if own.has_order and self._tracker.latest(int(own.venue_id)) is None:
+                self._of_unseen[int(own.venue_id)] = row.market_id
             self.stats["deals"] += 1
             self.stats["recovered_deals"] += recovered
             self._emit(_deal_event(own) if own.has_order else _historical(own))
+
+    def of_unseen_orders(self) -> list[tuple[int, int]]:
+        """List order index and market of the orders that had deals, and that still no row has told of; each once.
+
+        Such an order came and ended while nobody listened. Qubx has made one up for its deal, which must not stay open.
+        """
+        unseen = [(index, market) for index, market in self._of_unseen.items() if self._tracker.latest(index) is None]
+        self._of_unseen.clear()
+        return unseen
 
     async def history(self, instrument: Instrument, since: dt_64) -> None:
         """Fetch our trades of one market since ``since`` and emit each as a historical deal."""

@@ -196,6 +196,14 @@ class AccountOrders:
                 await self._deliver_trades_of(row)
                 self._observe(row)
 
+    async def look_up_traded(self) -> None:
+        """Find the orders, of other clients too, that came, traded and ended unseen, while the connection was away."""
+        for order_index, market_id in self._deals.of_unseen_orders():
+            row = await self._queries.find(market_id, order_index, 0)
+            if row is not None:
+                await self._deliver_trades_of(row)
+                self._observe(row)
+
     async def look_up_unseen(self) -> None:
         """Find the orders that were sent and came to an end unseen, while the connection was away."""
         for request in self._requests.unseen(TxType.CREATE_ORDER):
