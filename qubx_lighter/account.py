@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from qubx import logger
@@ -58,8 +58,9 @@ class LighterAccountProcessor:
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock, for ``as_of``.
         health: told when a submit or cancel was answered.
-        on_transaction: called with each executed or failed transaction (leverage settings listen).
         recoveries: acts on what the sequencer refuses.
+        on_transaction: called with each executed or failed transaction (who sent what is no order listens).
+        on_positions: called with each row of a position pushed (the leverage cache listens).
         loop: Qubx's shared loop, which everything here runs on.
     """
 
@@ -78,6 +79,7 @@ class LighterAccountProcessor:
         health: IHealthMonitor,
         on_transaction: Callable[[wire.TxRow], None],
         recoveries: Recoveries,
+        on_positions: Callable[[Iterable[wire.PositionRow]], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._converter = converter
@@ -90,6 +92,7 @@ class LighterAccountProcessor:
         self._emit = emit
         self._time = time_provider
         self._on_transaction = on_transaction
+        self._on_position_rows = on_positions
         self._loop = loop
         self._account = converter.account_index
         self._tracker = tracker = OrderTracker()
@@ -173,6 +176,10 @@ class LighterAccountProcessor:
         active = {"active_orders": len(self._tracker.active())}
         return self._stats | self._deals.stats | self._funding.stats | active
 
+    def working_orders(self, market_id: int) -> int:
+        """Count the working orders of a market; callable from any thread."""
+        return sum(row.market_index == market_id for row in self._tracker.active())
+
     # --- requests of the framework -----------------------------------------------------------------------------------
 
     def request_snapshot(self, *, include_orders: bool) -> None:
@@ -223,6 +230,7 @@ class LighterAccountProcessor:
     def _on_positions(self, kind: str, raw: bytes) -> None:
         rows = wire.decode(wire.AccountPositionsFrame, raw).positions or {}
         known = {row.market_id: row for row in rows.values() if row is not None}
+        self._on_position_rows(known.values())
         self._push(self._wallet.on_positions(known, complete=kind == "subscribed"))
 
     def _push(self, pushes: list[Push]) -> None:

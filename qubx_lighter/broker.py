@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest
-from qubx.core.errors import ErrorLevel, VenueOperationError, create_error_event
 from qubx.core.events import OrderCancelRejectedEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
 from qubx.core.exceptions import InvalidOrderParameters
 from qubx.core.interfaces import IHealthMonitor
@@ -26,6 +25,7 @@ from qubx_lighter.constants import TxType
 from qubx_lighter.errors import UnknownMarketError, VenueError
 from qubx_lighter.handlers.account import AccountConverter, reject_cause, to_ns
 from qubx_lighter.instruments import LighterInstrumentLoader, Market
+from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.order_plan import OrderPlanner, refuse_for_maker_only
 from qubx_lighter.protocol.codes import Outcome, refusal_of
 from qubx_lighter.protocol.requests import Request, RequestBook
@@ -182,15 +182,9 @@ class LighterBroker:
 
     def _cancel_all_failed(self, instrument: Instrument | None, reply: Reply) -> object:
         unknown = reply.outcome is Outcome.UNKNOWN
-        error = VenueOperationError(
-            timestamp=self._time.time(),
-            message="whether all orders are cancelled is unknown" if unknown else "not all orders were cancelled",
-            level=ErrorLevel.MEDIUM,
-            error=VenueError(reply.code, reply.message),
-            operation="cancel_all",
-            instrument=instrument,
-        )
-        return create_error_event(error)
+        text = "whether all orders are cancelled is unknown" if unknown else "not all orders were cancelled"
+        error = VenueError(reply.code, reply.message)
+        return operation_failed(self._time.time(), "cancel_all", text, error, instrument)
 
     def _send(
         self,

@@ -10,8 +10,10 @@ from qubx.core.exceptions import NotSupported
 
 from qubx_lighter.account import LighterAccountProcessor
 from qubx_lighter.broker import LighterBroker
-from qubx_lighter.constants import EXCHANGE
+from qubx_lighter.constants import EXCHANGE, MarginMove
+from qubx_lighter.isolated_margin import IsolatedMargin
 from qubx_lighter.leverage import LeverageSettings
+from qubx_lighter.protocol.amounts import Amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,7 @@ class LighterConnector(ChannelEmitter):
         broker: the write side.
         account: the read side.
         leverage: leverage and margin mode.
+        margin: what isolated positions are backed by.
         reconnect: drops the account socket and connects anew.
         on_disconnect: releases the account's parts, within a bounded time.
     """
@@ -40,6 +43,7 @@ class LighterConnector(ChannelEmitter):
         broker: LighterBroker,
         account: LighterAccountProcessor,
         leverage: LeverageSettings,
+        margin: IsolatedMargin,
         reconnect: Callable[[], None],
         on_disconnect: Callable[[], None],
     ) -> None:
@@ -48,6 +52,7 @@ class LighterConnector(ChannelEmitter):
         self.broker = broker
         self.account = account
         self.leverage = leverage
+        self.margin = margin
         self._reconnect = reconnect
         self._on_disconnect = on_disconnect
 
@@ -126,8 +131,7 @@ class LighterConnector(ChannelEmitter):
 
     def get_max_instrument_notional(self, instrument: Instrument) -> float:
         """Say that the venue caps no notional by leverage."""
-        del instrument
-        return float("inf")
+        return self.leverage.max_notional(instrument)
 
     def get_margin_mode(self, instrument: Instrument) -> str | None:
         """Tell the configured margin mode."""
@@ -143,8 +147,23 @@ class LighterConnector(ChannelEmitter):
         self.leverage.set_leverage(instrument, leverage)
 
     def set_margin_mode(self, instrument: Instrument, mode: str) -> bool:
-        """Ask for a margin mode; True when the request is on its way."""
+        """Ask for a margin mode, ``cross`` or ``isolated``; False, with an error event, where the venue would refuse it."""
         return self.leverage.set_margin_mode(instrument, mode)
+
+    def add_isolated_margin(self, instrument: Instrument, amount: Amount) -> bool:
+        """Back an isolated position with more collateral, out of the account's.
+
+        Nothing of Qubx's contract. True when it is on its way: a snapshot of the account follows what the venue did, an
+        error event what it refused. False, with an error event, where the market is not isolated or there is no position.
+
+        Raises:
+            UnitsError: the amount is not positive, or finer than a millionth.
+        """
+        return self.margin.move(instrument, amount, MarginMove.ADD)
+
+    def remove_isolated_margin(self, instrument: Instrument, amount: Amount) -> bool:
+        """Give collateral of an isolated position back to the account; otherwise as ``add_isolated_margin``."""
+        return self.margin.move(instrument, amount, MarginMove.REMOVE)
 
 
 def connector_of(ctx: object, exchange: str = EXCHANGE) -> LighterConnector:

@@ -143,6 +143,7 @@ MAX_BASE_LOTS: Final = 2**48 - 1
 MAX_CLIENT_ORDER_INDEX: Final = 2**48 - 1  # an index at or above 2**48 is a venue order_index
 MAX_NONCE: Final = 2**48 - 1
 PPM: Final = 1_000_000  # fee ticks are parts per million of the notional
+COLLATERAL_DECIMALS: Final = 6  # of amounts in the collateral inside transactions, on every deployment
 MARGIN_FRACTION_SCALE: Final = 10_000  # initial margin fraction 10_000 = 100 % = leverage 1
 
 MIN_ORDER_EXPIRY_MS: Final = 5 * 60 * 1000  # the venue accepts 5 minutes to 30 days ahead, else 21711

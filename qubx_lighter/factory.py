@@ -36,6 +36,7 @@ from qubx_lighter.handlers.account import AccountConverter
 from qubx_lighter.handlers.money import Wallet
 from qubx_lighter.history import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.isolated_margin import IsolatedMargin
 from qubx_lighter.leverage import LeverageSettings
 from qubx_lighter.listing_watch import ListingWatch
 from qubx_lighter.lookup import observe_unknown, publish
@@ -47,6 +48,7 @@ from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
+from qubx_lighter.transaction_watch import TransactionWatch
 from qubx_lighter.websocket import LighterWebSocketManager
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 
@@ -299,16 +301,19 @@ class _Account:
             ids=ClientIds(api_key_index),
         )
         wallet = Wallet(exchange, settings.collateral)
+        self._watch = TransactionWatch(
+            sender=self._sender, find=gateway.client.transaction, loop=gateway.loop, api_key_index=api_key_index
+        )
         self._leverage = LeverageSettings(
             instruments=gateway.instruments,
             signer=self._signer,
-            sender=self._sender,
+            watch=self._watch,
+            working_orders=self._working_orders,
             emit=ctx.channel.send,
             time_provider=ctx.time_provider,
             loop=gateway.loop,
-            api_key_index=api_key_index,
         )
-        self._leverage.learn(account)
+        self._leverage.learn(account.positions or [])
         queries = AccountQueries(
             client=gateway.client,
             converter=converter,
@@ -316,7 +321,7 @@ class _Account:
             requests=requests,
             wallet=wallet,
             time_provider=ctx.time_provider,
-            on_account=self._leverage.learn,
+            on_account=lambda row: self._leverage.learn(row.positions or []),
         )
         self._processor = LighterAccountProcessor(
             converter=converter,
@@ -329,8 +334,9 @@ class _Account:
             emit=ctx.channel.send,
             time_provider=ctx.time_provider,
             health=ctx.health_monitor,
-            on_transaction=self._leverage.observe,
             recoveries=recoveries,
+            on_transaction=self._watch.observe,
+            on_positions=self._leverage.learn,
             loop=gateway.loop,
         )
         broker = LighterBroker(
@@ -348,12 +354,23 @@ class _Account:
             look_up=self._processor.look_up,
             on_group=partial(self._processor.request_snapshot, include_orders=True),
         )
+        margin = IsolatedMargin(
+            instruments=gateway.instruments,
+            leverage=self._leverage,
+            signer=self._signer,
+            watch=self._watch,
+            collateral=settings.collateral,
+            emit=ctx.channel.send,
+            time_provider=ctx.time_provider,
+            on_moved=partial(self._processor.request_snapshot, include_orders=False),
+        )
         self.connector = LighterConnector(
             exchange_name=exchange,
             channel=ctx.channel,
             broker=broker,
             account=self._processor,
             leverage=self._leverage,
+            margin=margin,
             reconnect=self._socket.reconnect,
             on_disconnect=self._close,
         )
@@ -371,6 +388,9 @@ class _Account:
         gateway.sender = self._sender
         gateway.account_opened()
         self._closed = False
+
+    def _working_orders(self, market_id: int) -> int:
+        return self._processor.working_orders(market_id)  # made after the settings that ask for it
 
     async def _check(self, account_index: int) -> Any:
         """Make sure that the venue knows the account and that the key is the one registered."""
@@ -394,6 +414,7 @@ class _Account:
 
     async def _close_parts(self) -> None:
         await self._leverage.close()
+        await self._watch.close()
         if self._switch is not None:
             self._switch.close()
         await self._sender.drain(self._gateway.settings.flush_timeout_s)

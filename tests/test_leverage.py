@@ -1,0 +1,170 @@
+"""Leverage and margin mode, end to end: what is asked for once reaches the venue, and what the venue has is what is read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from qubx.core.basics import OrderStatus
+
+from qubx_lighter.client import LighterClient
+from qubx_lighter.constants import MarginMode
+from qubx_lighter.errors import UnitsError
+from qubx_lighter.signer import Signer, generate_api_key
+from qubx_lighter.sim import model
+from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
+
+ETH_MID = 400_000  # ticks of 0.01
+PACE_US = 1_600_000
+
+
+@pytest.fixture
+def venue(tmp_path: Path) -> Iterator[LiveVenue]:
+    venue = LiveVenue(tmp_path)
+    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
+    yield venue
+    venue.close()
+
+
+@pytest.fixture
+def desk(venue: LiveVenue) -> Iterator[Desk]:
+    with desk_on(venue) as desk:
+        yield desk
+
+
+def settings(desk: Desk) -> list[tuple[str, float | None, str | None, float | None]]:
+    """What Qubx was told, oldest first."""
+    updates = [message[2] for message in desk.data if message[1] == "venue_settings"]
+    return [(row.instrument.symbol, row.leverage, row.margin_mode, row.max_notional) for row in updates]
+
+
+def errors(desk: Desk) -> list[tuple[str, str]]:
+    """Which operation failed, and what the strategy reads of it."""
+    return [(message[2].operation, message[2].message) for message in desk.data if message[1] == "error"]
+
+
+def sent(venue: LiveVenue) -> list[dict[str, Any]]:
+    """The leverage settings that reached the venue, oldest first."""
+    records = venue.ask(lambda: [row for row in venue.engine.transactions(50) if row.tx_type == 20])
+    return sorted((json.loads(row.tx_info) | {"at": row.executed_at} for row in records), key=lambda row: row["at"])
+
+
+def test_a_wish_taken_back_while_it_is_under_way_is_taken_back_at_the_venue(desk: Desk, venue: LiveVenue) -> None:
+    eth = desk.instrument("ETH-USDC")
+    desk.connector.set_instrument_leverage(eth, 3.0)
+    desk.until(lambda: sent(venue))
+    desk.connector.set_instrument_leverage(eth, 20.0)  # what is configured as long as nothing has come back
+    desk.until(lambda: len(settings(desk)) == 2)
+    assert [("ETH-USDC", 3.0, "cross", math.inf), ("ETH-USDC", 20.0, "cross", math.inf)] == settings(desk)
+    assert 20.0 == desk.connector.get_instrument_leverage(eth)
+    assert [3333, 500] == [row["InitialMarginFraction"] for row in sent(venue)]
+
+
+def test_many_instruments_leave_one_by_one(desk: Desk, venue: LiveVenue) -> None:
+    desk.connector.set_instrument_leverage(desk.instrument("ETH-USDC"), 3.0)
+    desk.connector.set_instrument_leverage(desk.instrument("BTC-USDC"), 3.0)
+    desk.until(lambda: len(sent(venue)) == 2)
+    first, second = sent(venue)
+    assert [ETH, BTC] == [first["MarketIndex"], second["MarketIndex"]]
+    assert second["at"] - first["at"] >= PACE_US * 0.95  # the venue takes 40 a minute
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(500.0, 200), (0.5, 10_000)])
+def test_a_leverage_is_clamped_to_the_market(desk: Desk, venue: LiveVenue, asked: float, taken: int) -> None:
+    desk.connector.set_instrument_leverage(desk.instrument("ETH-USDC"), asked)
+    desk.until(lambda: settings(desk))
+    assert [taken] == [row["InitialMarginFraction"] for row in sent(venue)]
+
+
+@pytest.mark.parametrize("leverage", [0.0, -3.0, math.nan, math.inf])
+def test_what_is_no_leverage_is_an_error_event(desk: Desk, venue: LiveVenue, leverage: float) -> None:
+    desk.connector.set_instrument_leverage(desk.instrument("ETH-USDC"), leverage)
+    desk.until(lambda: errors(desk))
+    assert [
+        ("set_instrument_leverage", f"set_instrument_leverage of ETH-USDC was not sent: {leverage} is no leverage")
+    ] == (errors(desk))
+    assert [] == sent(venue)
+
+
+def test_a_leverage_changed_elsewhere_is_learned_and_told(desk: Desk, venue: LiveVenue) -> None:
+    eth = desk.instrument("ETH-USDC")
+    desk.connector.set_instrument_leverage(eth, 10.0)
+    desk.until(lambda: settings(desk))
+    key, public_key = generate_api_key()
+    venue.execute(model.RegisterKey(US, 9, public_key))
+    asyncio.run(_change_elsewhere(venue.venue.url, key, 2000))
+    desk.until(lambda: desk.connector.get_instrument_leverage(eth) == 5.0)
+    desk.until(lambda: len(settings(desk)) == 2)
+    assert ("ETH-USDC", 5.0, "cross", math.inf) == settings(desk)[-1]
+
+
+async def _change_elsewhere(url: str, key: str, fraction: int) -> None:
+    client = LighterClient(url)
+    signer = Signer(chain_id=304, account_index=US, api_key_index=9, private_key=SecretStr(key), base_url=url)
+    signed = await signer.update_leverage(
+        market_id=ETH, initial_margin_fraction=fraction, margin_mode=MarginMode.CROSS, nonce=0
+    )
+    assert 200 == (await client.send_transaction(signed.tx_type, signed.tx_info)).code
+    signer.close()
+    await client.close()
+
+
+# --- margin mode -------------------------------------------------------------------------------------------------------
+
+
+def test_the_mode_that_is_configured_is_no_change(desk: Desk, venue: LiveVenue) -> None:
+    assert desk.connector.set_margin_mode(desk.instrument("ETH-USDC"), "cross") is True
+    assert ([], []) == (errors(desk), sent(venue))
+
+
+@pytest.mark.parametrize("mode", ["portfolio", ""])
+def test_an_unknown_mode_is_refused(desk: Desk, venue: LiveVenue, mode: str) -> None:
+    assert desk.connector.set_margin_mode(desk.instrument("ETH-USDC"), mode) is False
+    desk.until(lambda: errors(desk))
+    text = f"set_margin_mode of ETH-USDC was not sent: {mode!r} is not one of cross, isolated"
+    assert [("set_margin_mode", text)] == errors(desk)
+    assert [] == sent(venue)
+
+
+def test_a_mode_is_refused_where_there_is_an_order_or_a_position(desk: Desk, venue: LiveVenue) -> None:
+    eth = desk.instrument("ETH-USDC")
+    resting = desk.submit("ETH-USDC", 1.0, 3900.0)
+    desk.until_status(resting, OrderStatus.ACCEPTED)
+    assert desk.connector.set_margin_mode(eth, "isolated") is False
+    desk.until_status(desk.submit("ETH-USDC", 1.0, 4001.0, tif="ioc"), OrderStatus.FILLED)
+    desk.until_equal()
+    desk.until(lambda: desk.connector.leverage.holds(eth))  # type: ignore[attr-defined]
+    assert desk.connector.set_margin_mode(eth, "isolated") is False
+    desk.cancel(resting)
+    desk.until_status(resting, OrderStatus.CANCELED)
+    assert desk.connector.set_margin_mode(eth, "isolated") is False
+    desk.until(lambda: len(errors(desk)) == 3)
+    why = "set_margin_mode of ETH-USDC was not sent: the venue changes no margin mode where there is {}: close first"
+    expected = ("1 working order", "a position and 1 working order", "a position")
+    assert [("set_margin_mode", why.format(what)) for what in expected] == errors(desk)
+    assert [] == sent(venue)
+    assert "cross" == desk.connector.get_margin_mode(eth)
+
+
+# --- isolated margin ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("amount", [0, -1, "0.0000001", "many", math.nan, True])
+def test_an_amount_that_the_venue_cannot_count_is_refused_at_once(desk: Desk, amount: Any) -> None:
+    with pytest.raises(UnitsError, match="amount"):
+        desk.connector.add_isolated_margin(desk.instrument("ETH-USDC"), amount)  # type: ignore[attr-defined]
+
+
+def test_margin_of_a_cross_position_is_refused_with_the_reason(desk: Desk, venue: LiveVenue) -> None:
+    eth = desk.instrument("ETH-USDC")
+    assert desk.connector.add_isolated_margin(eth, 5) is False  # type: ignore[attr-defined]
+    assert desk.connector.remove_isolated_margin(eth, "5.5") is False  # type: ignore[attr-defined]
+    desk.until(lambda: len(errors(desk)) == 2)
+    assert ["add_isolated_margin", "remove_isolated_margin"] == [operation for operation, _ in errors(desk)]
+    assert all("its margin mode is not isolated" in text for _, text in errors(desk))
