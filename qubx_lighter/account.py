@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import LighterError
 from qubx_lighter.handlers.account import AccountConverter, to_dt64, to_ns
+from qubx_lighter.handlers.forced import describe
 from qubx_lighter.handlers.money import Push, Wallet
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
@@ -41,6 +43,7 @@ from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.websocket import LighterWebSocketManager
 
 _RECOVERY_PAUSE_S: Final = 30.0
+_NOTIFICATIONS: Final = 1_000
 _SETTLE_S: Final = 0.25  # frames that a REST reply overtook arrive before the snapshot is handed on
 
 
@@ -141,11 +144,13 @@ class LighterAccountProcessor:
             f"user_stats/{self._account}": self._on_user_stats,
             f"account_tx/{self._account}": self._on_transactions,
         }
-        # What only makes balances more up to date than the snapshots do: no reason to hold orders back.
+        # What only makes balances more up to date than the snapshots do, or explains: no reason to hold orders back.
         self._extras: Final[dict[str, Callable[[str, bytes], None]]] = {
             f"account_all_assets/{self._account}": self._on_assets,
             f"account_all_positions/{self._account}": self._on_positions,
+            f"notification/{self._account}": self._on_notifications,
         }
+        self._notified: deque[str | int] = deque(maxlen=_NOTIFICATIONS)
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -199,6 +204,10 @@ class LighterAccountProcessor:
         """Find out what became of the order of a refused request; thread-safe."""
         self._spawn(self._orders.look_up_refused(request))
 
+    def end_of(self, client_order_id: str) -> str | None:
+        """Give the venue's word for how an order ended; thread-safe."""
+        return self._orders.end_of(client_order_id)
+
     def request_hist_deals(self, instrument: Instrument, since: dt_64) -> None:
         """Fetch our trades of one market since ``since`` and emit each as a historical deal; thread-safe."""
         self._spawn(self._deals.history(instrument, since))
@@ -232,6 +241,14 @@ class LighterAccountProcessor:
         known = {row.market_id: row for row in rows.values() if row is not None}
         self._on_position_rows(known.values())
         self._push(self._wallet.on_positions(known, complete=kind == "subscribed"))
+
+    def _on_notifications(self, kind: str, raw: bytes) -> None:
+        """Pass on what the venue has to say; what it did to positions is told by the deals."""
+        for note in wire.decode(wire.NotificationsFrame, raw).notifs or []:
+            if note.id not in self._notified:
+                self._notified.append(note.id)
+                if kind != "subscribed":
+                    logger.warning("lighter: the venue notifies account {}: {}", self._account, describe(note))
 
     def _push(self, pushes: list[Push]) -> None:
         for push in pushes:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
+from qubx import logger
 from qubx.core.basics import Instrument, dt_64
-from qubx.core.events import DealEvent, OrderAcceptedEvent
+from qubx.core.errors import create_error_event
+from qubx.core.events import DealEvent, OrderAcceptedEvent, OrderFilledEvent
 
 from qubx_lighter.client import LighterClient
 from qubx_lighter.handlers.account import AccountConverter, OwnDeal, trade_time_ns
+from qubx_lighter.handlers.forced import forced_trade
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import FillDeduplicator, OrderTracker
+
+_REMEMBERED: Final = 1_000
 
 
 class AccountDeals:
@@ -46,6 +53,7 @@ class AccountDeals:
         self._fills = FillDeduplicator()
         self._of_unseen: dict[int, int] = {}  # order index -> market id, of orders that no row has told of
         self._start_ns = 0
+        self._reported: deque[str] = deque(maxlen=_REMEMBERED)
         self.last_ms = 0
         self.stats = {"deals": 0, "recovered_deals": 0}
 
@@ -66,9 +74,23 @@ class AccountDeals:
                 continue  # the first snapshot has it
             if own.has_order and self._tracker.latest(int(own.venue_id)) is None:
                 self._of_unseen[int(own.venue_id)] = row.market_id
+                if len(self._of_unseen) > _REMEMBERED:
+                    del self._of_unseen[next(iter(self._of_unseen))]
             self.stats["deals"] += 1
             self.stats["recovered_deals"] += recovered
-            self._emit(_deal_event(own) if own.has_order else _historical(own))
+            self._emit(_deal_event(own))
+            if not own.has_order:
+                self._emit(_filled(own))  # Qubx makes an order of such a deal, and would look for it at the venue
+            if own.forced:
+                self._report(own)
+
+    def _report(self, own: OwnDeal) -> None:
+        """Say aloud what the venue did to a position, once an order."""
+        event = forced_trade(own)
+        logger.warning("lighter: {}", event.message)
+        if own.venue_id not in self._reported:
+            self._reported.append(own.venue_id)
+            self._emit(create_error_event(event))
 
     def of_unseen_orders(self) -> list[tuple[int, int]]:
         """List order index and market of the orders that had deals, and that still no row has told of; each once.
@@ -115,6 +137,16 @@ def _deal_event(own: OwnDeal) -> DealEvent:
         venue_order_id=own.venue_id,
         last_update_time=own.deal.time,
         deal=own.deal,
+    )
+
+
+def _filled(own: OwnDeal) -> OrderFilledEvent:
+    return OrderFilledEvent(
+        instrument=own.instrument,
+        client_order_id=own.client_id,
+        venue_order_id=own.venue_id,
+        last_update_time=own.deal.time,
+        fill=None,
     )
 
 

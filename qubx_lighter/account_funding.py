@@ -57,7 +57,7 @@ class FundingLedger:
         self._start_s = 0.0
         self._asked_s = 0.0  # when the list was last fetched
         self._told: dict[tuple[int, int], float] = {}  # (market id, hour) -> amount
-        self.stats = {"funding_payments": 0, "failed_funding_polls": 0}
+        self.stats = {"funding_payments": 0, "funding_polls": 0, "failed_funding_polls": 0}
 
     def start(self) -> None:
         """Leave what was settled before now to the first snapshot."""
@@ -90,6 +90,7 @@ class FundingLedger:
             if settlement.hour_s > self._start_s:
                 self._tell(settlement.market_id, settlement.hour_s, settlement.amount)
         self._asked_s = now_s
+        self.stats["funding_polls"] += 1
         self._told = {key: amount for key, amount in self._told.items() if key[1] > now_s - _REMEMBERED_S}
 
     def _tell(self, market_id: int, hour_s: int, amount: float) -> None:

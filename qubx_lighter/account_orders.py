@@ -31,6 +31,7 @@ from qubx_lighter.recoveries import Recoveries
 
 RECOVERY_MARGIN_MS: Final = 30_000
 """Block times, which REST sorts and filters by, lag execution by up to 20 s."""
+_REMEMBERED: Final = 10_000
 
 
 class AccountOrders:
@@ -85,6 +86,11 @@ class AccountOrders:
         self._health = health
         self._recoveries = recoveries
         self._look_up = look_up
+        self._ends: dict[str, str] = {}  # client id -> the venue's last word; read by other threads
+
+    def end_of(self, client_id: str) -> str | None:
+        """Give the venue's word for how an order ended, such as ``canceled-self-trade``; None while it has not."""
+        return self._ends.get(client_id)
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
@@ -121,6 +127,11 @@ class AccountOrders:
         self._requests.take(TxType.CREATE_ORDER, ids.client_id)
         self._requests.take(TxType.MODIFY_ORDER, ids.client_id)
         cancelled = self._requests.take(TxType.CANCEL_ORDER, ids.client_id)
+        self._ends[ids.client_id] = row.status
+        while len(self._ends) > _REMEMBERED:
+            self._ends.pop(next(iter(self._ends)))
+        if cancelled is None and row.status != "filled":
+            logger.info("lighter: {} of {} ended: {}", ids.client_id, ids.instrument.symbol, row.status)
         self._emit(event)
         if not rested:
             self._answered_submit(ids.client_id)
@@ -191,27 +202,23 @@ class AccountOrders:
     async def look_up(self, missing: list[wire.OrderRow]) -> None:
         """Find out what became of orders that are not working any more."""
         for old in missing:
-            row = await self._queries.find(old.market_index, old.order_index, old.client_order_index)
-            if row is not None:
-                await self._deliver_trades_of(row)
-                self._observe(row)
+            await self._tell(await self._queries.find(old.market_index, old.order_index, old.client_order_index))
 
     async def look_up_traded(self) -> None:
         """Find the orders, of other clients too, that came, traded and ended unseen, while the connection was away."""
         for order_index, market_id in self._deals.of_unseen_orders():
-            row = await self._queries.find(market_id, order_index, 0)
-            if row is not None:
-                await self._deliver_trades_of(row)
-                self._observe(row)
+            await self._tell(await self._queries.find(market_id, order_index, 0))
 
     async def look_up_unseen(self) -> None:
         """Find the orders that were sent and came to an end unseen, while the connection was away."""
         for request in self._requests.unseen(TxType.CREATE_ORDER):
             index = self._converter.ids.index_of(request.client_id)
-            row = await self._queries.find(request.market_id, None, index)
-            if row is not None:
-                await self._deliver_trades_of(row)
-                self._observe(row)
+            await self._tell(await self._queries.find(request.market_id, None, index))
+
+    async def _tell(self, row: wire.OrderRow | None) -> None:
+        if row is not None:
+            await self._deliver_trades_of(row)
+            self._observe(row)
 
     async def look_up_refused(self, request: Request) -> None:
         """Find the order of a request that the venue refused for the state it is in; what is not found stays in doubt."""
@@ -219,10 +226,7 @@ class AccountOrders:
         index = int(venue_id) if venue_id.isdecimal() else self._converter.ids.index_of(request.client_id)
         order_index = index if index > MAX_CLIENT_ORDER_INDEX else None
         client_index = index if order_index is None else self._tracker.client_order_index(index)
-        row = await self._queries.find(request.market_id, order_index, client_index)
-        if row is not None:
-            await self._deliver_trades_of(row)
-            self._observe(row)
+        await self._tell(await self._queries.find(request.market_id, order_index, client_index))
 
     async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
         """Send an order's deals before its end, so that none comes after Qubx has let the order go."""

@@ -119,6 +119,13 @@ class LighterConnector(ChannelEmitter):
         """Fetch our trades of one market; the answers are historical deal events."""
         self.account.request_hist_deals(instrument, since)
 
+    def end_reason(self, order: Order) -> str | None:
+        """Give the venue's word for how an order ended, such as ``canceled-self-trade``; None where it has not been told.
+
+        Nothing of Qubx's contract: its events of cancellations and expiries carry no reason.
+        """
+        return self.account.end_of(order.client_order_id)
+
     # --- leverage and margin -----------------------------------------------------------------------------------------
 
     def get_instrument_leverage(self, instrument: Instrument) -> float | None:

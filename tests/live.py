@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from qubx.connectors.plugin import BuildContext, ConnectorBuildContext
 from qubx.connectors.registry import ConnectorRegistry
 from qubx.core.account_manager.manager import AccountManager
@@ -76,14 +77,37 @@ class LoopThread:
         self.loop.close()
 
 
+class MovableTime(LiveTimeProvider):
+    """The wall clock, which a test moves ahead: the venue's and Qubx's alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead_s = 0.0
+
+    def time(self) -> np.datetime64:
+        """Give the time to Qubx."""
+        return super().time() + np.timedelta64(round(self.ahead_s * 1e9), "ns")
+
+    def now_us(self) -> int:
+        """Give the time to the venue, µs."""
+        return time.time_ns() // 1000 + round(self.ahead_s * 1e6)
+
+    def to_next_hour(self, seconds: float = 0.0) -> None:
+        """Move to a full hour, or some seconds from it."""
+        self.ahead_s += 3600 - self.now_us() / 1e6 % 3600 + seconds
+
+
 class LiveVenue:
     """A venue without a synthetic market: what happens there is what a test says."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
+        self.time = MovableTime()
         secret, public_key = generate_api_key()
         self.account = Funded(public_key=public_key, account_index=US)
         self._thread = LoopThread("Venue")
-        self._context = open_venue(synthetic=False, accounts=[self.account, Funded(account_index=MAKER)], **options)
+        self._context = open_venue(
+            synthetic=False, now=self.time.now_us, accounts=[self.account, Funded(account_index=MAKER)], **options
+        )
         self.venue: Venue = self._thread.run(self._context.__aenter__())
         self.accounts_file = folder / "accounts.toml"
         self.accounts_file.write_text(accounts_toml(self.account, secret, list(self.engine.markets.values())))
@@ -158,7 +182,7 @@ class Desk:
 
     def __init__(self, venue: LiveVenue, **params: Any) -> None:
         self.venue = venue
-        self.time = LiveTimeProvider()
+        self.time = venue.time
         self.channel = CtrlChannel("test")
         self.health = Health()
         self.events: list[Any] = []

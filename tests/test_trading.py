@@ -477,9 +477,12 @@ def test_a_deal_without_an_order_moves_the_position_and_leaves_no_phantom(desk: 
     }
     processor = desk.connector.account  # type: ignore[attr-defined]
     desk.call(processor._on_trades, "update", msgspec.json.encode({"trades": [trade]}))
-    desk.until(lambda: desk.of_type(DealEvent))
+    desk.until(lambda: desk.of_type(OrderFilledEvent))
     assert 0.2 == desk.account.get_position(desk.instrument("ETH-USDC")).quantity
     assert {} == desk.account.get_orders()
+    desk.until(lambda: any(message[1] == "error" for message in desk.data))
+    (error,) = [message[2] for message in desk.data if message[1] == "error"]
+    assert ("deleverage", 0.2, 4000.0) == (error.kind, error.amount, error.price)
 
 
 def test_a_deal_without_client_ids_finds_its_order_by_the_venues_id(desk: Desk) -> None:

@@ -103,7 +103,10 @@ class OrderIds(NamedTuple):
 
 
 class OwnDeal(NamedTuple):
-    """One side of a trade that is this account's; a deleverage has no order, and is named by its trade."""
+    """One side of a trade that is this account's; a deleverage has no order, and is named by its trade.
+
+    ``forced`` tells what the venue did to the position, in its word for the trade; empty where the trade was wanted.
+    """
 
     instrument: Instrument
     client_id: str
@@ -111,6 +114,7 @@ class OwnDeal(NamedTuple):
     is_ask: bool
     has_order: bool
     deal: Deal
+    forced: str = ""
 
 
 class AccountConverter:
@@ -258,7 +262,8 @@ class AccountConverter:
     def deals(self, row: wire.TradeRow) -> list[OwnDeal]:
         """Convert our side of a trade; both sides when the account met itself, with ids that stay apart.
 
-        Fees are ppm of the notional in the collateral asset, integrator fees on top.
+        Fees are ppm, integrator fees on top: of the notional in the collateral asset, and on spot markets of what is
+        received, in its asset.
         """
         sides = [
             (is_ask, order_index, client_index)
@@ -278,6 +283,7 @@ class AccountConverter:
             ppm = row.maker_fee + row.integrator_maker_fee if is_maker else row.taker_fee + row.integrator_taker_fee
             suffix = "" if len(sides) == 1 else (":a" if is_ask else ":b")
             venue_id = str(order_index) if order_index else f"{row.type}-{row.trade_id}"
+            fee, currency = self._fee(instrument, row, ppm, is_ask=is_ask)
             own.append(
                 OwnDeal(
                     instrument,
@@ -292,12 +298,20 @@ class AccountConverter:
                         amount=-row.size if is_ask else row.size,
                         price=row.price,
                         aggressive=not is_maker,
-                        fee_amount=units.ppm_fee(row.price * row.size, ppm),
-                        fee_currency=self.collateral,
+                        fee_amount=fee,
+                        fee_currency=currency,
                     ),
+                    _forced(row, is_maker=is_maker),
                 )
             )
         return own
+
+    def _fee(self, instrument: Instrument, row: wire.TradeRow, ppm: int, *, is_ask: bool) -> tuple[float, str]:
+        if not instrument.is_spot():
+            return units.ppm_fee(row.price * row.size, ppm), self.collateral
+        if is_ask:
+            return units.ppm_fee(row.price * row.size, ppm), instrument.quote
+        return units.ppm_fee(row.size, ppm), instrument.base
 
     # --- positions ----------------------------------------------------------------------------------------------------
 
@@ -329,6 +343,13 @@ class AccountConverter:
             position.leverage = leverage_of(row.initial_margin_fraction / 100)
         position.margin_mode = margin_mode_name(row.margin_mode)
         return position
+
+
+def _forced(row: wire.TradeRow, *, is_maker: bool) -> str:
+    """Tell what a trade did to our position without our asking; whoever takes a liquidated position does so by an order."""
+    if row.type == "trade" or (row.type == "liquidation" and is_maker):
+        return ""
+    return row.type
 
 
 def _options(row: wire.OrderRow, order_type: QubxOrderType) -> dict[str, object]:

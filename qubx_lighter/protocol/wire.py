@@ -258,6 +258,20 @@ class AccountAssetsFrame(msgspec.Struct):
     timestamp: int = 0  # ms
 
 
+class Notification(msgspec.Struct):
+    """One message of the venue to an account: ``liquidation``, ``deleverage`` or ``announcement``."""
+
+    id: str | int = ""
+    kind: str = ""
+    content: Any = None  # differs by kind
+
+
+class NotificationsFrame(msgspec.Struct):
+    """``notification/{account}``: the snapshot repeats old ones."""
+
+    notifs: list[Notification] | None = None
+
+
 class TxRow(msgspec.Struct, gc=False):
     """One executed or failed transaction; failed when ``status`` is 0 or ``event_info`` has a non-empty ``ae``."""
 

@@ -14,9 +14,10 @@ from qubx.core.events import OrderCanceledEvent, OrderExpiredEvent, OrderFilledE
 
 from qubx_lighter.errors import UnknownMarketError, WireError
 from qubx_lighter.handlers.account import AccountConverter
+from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import ClientIds
-from tests.markets import loaded_instruments
+from tests.markets import ROWS, Listing, loaded_instruments, market_row
 
 ACCOUNT = 225671
 OURS = (4 << 40) | 17_000_000_123
@@ -170,6 +171,55 @@ def test_a_trade_with_oneself_keeps_both_legs_apart(converter: AccountConverter)
 def test_a_deleverage_without_an_order_is_named_by_its_trade(converter: AccountConverter) -> None:
     (own,) = converter.deals(trade_row(type="deleverage", bid_id=0, bid_client_id=0))
     assert (False, "deleverage-77", "ext:deleverage-77") == (own.has_order, own.venue_id, own.client_id)
+
+
+@pytest.fixture
+async def spot_converter() -> AccountConverter:
+    spot = msgspec.structs.replace(
+        market_row(2048, "ETH/USDC", 4, 2, "0.0050"), market_type="spot", base_asset_id=1, quote_asset_id=3
+    )
+    loader = LighterInstrumentLoader(Listing([*ROWS, spot]))
+    await loader.load()
+    return AccountConverter(
+        exchange="LIGHTER", account_index=ACCOUNT, collateral="USDC", instruments=loader, ids=ClientIds(4)
+    )
+
+
+def test_a_spot_fee_is_taken_out_of_what_is_received(spot_converter: AccountConverter) -> None:
+    (bought,) = spot_converter.deals(trade_row(market_id=2048))
+    assert (0.5 * 28 / 1e6, "ETH") == (bought.deal.fee_amount, bought.deal.fee_currency)
+    sale = trade_row(market_id=2048, bid_account_id=9, ask_account_id=ACCOUNT, integrator_taker_fee=20)
+    (sold,) = spot_converter.deals(sale)
+    assert (0.5 * 4000.0 * 300 / 1e6, "USDC") == (sold.deal.fee_amount, sold.deal.fee_currency)
+
+
+def test_a_trade_of_2025_without_fee_fields_costs_nothing(converter: AccountConverter) -> None:
+    """The venue leaves out what is zero."""
+    raw = b"""{"trade_id":225067334,"tx_hash":"f4957a","type":"trade","market_id":24,"size":"1.00","price":"40.1342",
+    "usd_amount":"40.134200","ask_id":7036874567915800,"bid_id":7318349238192658,"ask_account_id":225671,
+    "bid_account_id":61127,"is_maker_ask":false,"block_height":62887147,"timestamp":1760287839079,
+    "maker_fee":20,"taker_position_sign_changed":true}"""
+    (own,) = converter.deals(wire.decode(wire.TradeRow, raw))
+    assert (0.0, -1.0, True) == (own.deal.fee_amount, own.deal.amount, own.deal.aggressive)
+    assert np.datetime64("2025-10-12T16:50:39.079", "ns") == own.deal.time
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_maker", "forced"),
+    [
+        ("trade", False, ""),
+        ("liquidation", False, "liquidation"),
+        ("liquidation", True, ""),  # ours took over what was liquidated
+        ("deleverage", True, "deleverage"),
+        ("deleverage", False, "deleverage"),
+        ("market-settlement", True, "market-settlement"),
+    ],
+)
+def test_a_deal_tells_whether_it_was_the_venues_doing(
+    converter: AccountConverter, kind: str, is_maker: bool, forced: str
+) -> None:
+    (own,) = converter.deals(trade_row(type=kind, is_maker_ask=not is_maker))
+    assert forced == own.forced
 
 
 def test_a_trade_of_others_is_none_of_ours(converter: AccountConverter) -> None:

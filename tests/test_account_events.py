@@ -1,0 +1,159 @@
+"""What happens to an account, and what Qubx is told of it, end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qubx.core.basics import OrderOrigin, OrderStatus
+from qubx.core.events import (
+    AccountSnapshotEvent,
+    BalanceUpdateEvent,
+    DealEvent,
+    FundingPaymentEvent,
+    OrderCanceledEvent,
+    OrderFilledEvent,
+    OrderUpdatedEvent,
+)
+
+from qubx_lighter.sim import model
+from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
+
+ETH_MID = 400_000  # ticks of 0.01
+BTC_MID = 1_000_000  # ticks of 0.1
+
+
+@pytest.fixture
+def venue(tmp_path: Path) -> Iterator[LiveVenue]:
+    venue = LiveVenue(tmp_path)
+    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
+    venue.quote(BTC, BTC_MID - 10, BTC_MID + 10)
+    yield venue
+    venue.close()
+
+
+@pytest.fixture
+def desk(venue: LiveVenue) -> Iterator[Desk]:
+    with desk_on(venue) as desk:
+        yield desk
+
+
+def holding(desk: Desk, symbol: str = "ETH-USDC", amount: float = 1.0) -> None:
+    """Buy, or sell, at the maker's price."""
+    price = {"ETH-USDC": ETH_MID / 100, "BTC-USDC": BTC_MID / 10}[symbol] + (1 if amount > 0 else -1)
+    desk.until_status(desk.submit(symbol, amount, price, tif="ioc"), OrderStatus.FILLED)
+
+
+# --- funding ---------------------------------------------------------------------------------------------------------
+
+
+def payments(venue: LiveVenue) -> dict[tuple[int, int], float]:
+    """What the venue's ledger says: (market, hour) -> amount."""
+    found = venue.ask(lambda: list(venue.engine.account(US).fundings))
+    return {(row.market_id, row.time // 3_600_000_000): row.change_micro / 1e6 for row in found}
+
+
+def told(desk: Desk) -> list[tuple[int, int, float]]:
+    ids = {desk.instrument("ETH-USDC"): ETH, desk.instrument("BTC-USDC"): BTC}
+    return [
+        (ids[event.instrument], int(event.time.astype("datetime64[h]").astype(int)), event.amount)
+        for event in desk.of_type(FundingPaymentEvent)
+    ]
+
+
+def test_funding_is_booked_once_an_hour_as_the_venues_ledger_has_it(venue: LiveVenue) -> None:
+    venue.time.to_next_hour(-1800)
+    with desk_on(venue) as desk:
+        holding(desk)
+        holding(desk, "BTC-USDC", -0.01)
+        desk.until_equal()
+        before = desk.account.get_position(desk.instrument("ETH-USDC")).r_pnl
+        for hours in (1, 2):
+            venue.time.to_next_hour(10)
+            desk.until(lambda: len(payments(venue)) == 2 * hours)  # noqa: B023 - called before the next turn
+            desk.until(lambda: len(told(desk)) >= 2 * hours)  # noqa: B023
+        stats = desk.connector.account.stats  # type: ignore[attr-defined]
+        known = stats()
+        venue.drop_connections()
+        venue.time.ahead_s += 60  # the list is asked for again, and says what is known
+        desk.until(lambda: stats()["recoveries"] > known["recoveries"])
+        desk.until(lambda: stats()["funding_polls"] > known["funding_polls"])
+        desk.until_equal()
+        ledger = payments(venue)
+        assert sorted((*key, amount) for key, amount in ledger.items()) == sorted(told(desk))
+        for symbol, market in (("ETH-USDC", ETH), ("BTC-USDC", BTC)):
+            position = desk.account.get_position(desk.instrument(symbol))
+            paid = sum(amount for (market_id, _), amount in ledger.items() if market_id == market)
+            assert abs(paid - position.cumulative_funding) < 1e-9
+        eth = desk.account.get_position(desk.instrument("ETH-USDC"))
+        assert abs(eth.r_pnl - before - eth.cumulative_funding) < 1e-9
+    with desk_on(venue) as second:
+        venue.time.to_next_hour(10)
+        second.until(lambda: len(told(second)) == 2)
+        third = max(hour for _, hour in payments(venue))
+        assert {third} == {hour for _, hour, _ in told(second)}
+
+
+# --- money in and out ------------------------------------------------------------------------------------------------
+
+
+def test_a_deposit_and_a_withdrawal_are_balances_at_the_venues_time(desk: Desk, venue: LiveVenue) -> None:
+    for amount, total in ((500, 10_500.0), (-750, 9_750.0)):
+        before = desk.time.time()
+        assert venue.execute(model.Deposit(US, amount * 10**6)).ok
+        desk.until(lambda: desk.account.get_balance("USDC", "LIGHTER").total == total)  # noqa: B023 - called at once
+        event = desk.of_type(BalanceUpdateEvent)[-1]
+        assert (total, "USDC") == (event.balance.total, event.balance.currency)
+        assert abs(event.as_of - before) < np.timedelta64(2, "s")
+    desk.connector.request_snapshot()
+    known = len(desk.of_type(AccountSnapshotEvent))
+    desk.until(lambda: len(desk.of_type(AccountSnapshotEvent)) > known)
+    desk.until_equal()
+
+
+# --- ends ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_reason_of_a_cancellation_is_the_venues_word(desk: Desk, venue: LiveVenue) -> None:
+    mine = desk.until_status(desk.submit("ETH-USDC", 0.5, 3999.5), OrderStatus.ACCEPTED)
+    desk.until_status(desk.submit("ETH-USDC", -0.5, 3999.5, tif="ioc"), OrderStatus.CANCELED, OrderStatus.REJECTED)
+    desk.until_status(mine, OrderStatus.CANCELED)
+    assert mine.client_order_id in [event.client_order_id for event in desk.of_type(OrderCanceledEvent)]
+    assert "canceled-self-trade" == desk.connector.end_reason(mine)  # type: ignore[attr-defined]
+    asked = desk.until_status(desk.submit("ETH-USDC", 0.5, 3990.0), OrderStatus.ACCEPTED)
+    assert desk.connector.end_reason(asked) is None  # type: ignore[attr-defined]
+    desk.cancel(asked)
+    desk.until_status(asked, OrderStatus.CANCELED)
+    assert "canceled" == desk.connector.end_reason(asked)  # type: ignore[attr-defined]
+
+
+# --- others on the same account --------------------------------------------------------------------------------------
+
+
+def test_what_somebody_else_traded_meanwhile_leaves_a_position_and_no_open_order(desk: Desk, venue: LiveVenue) -> None:
+    desk.until_equal()
+    venue.drop_connections()
+    venue.execute(model.PlaceOrder(US, ETH, False, 3000, ETH_MID + 100, time_in_force=0))
+    desk.until(lambda: desk.of_type(DealEvent))
+    desk.until(lambda: desk.of_type(OrderFilledEvent))
+    desk.until_equal()
+    (deal,) = desk.of_type(DealEvent)
+    order = desk.account.get_order(deal.client_order_id)
+    assert order is not None
+    assert (OrderOrigin.EXTERNAL, OrderStatus.FILLED) == (order.origin, order.status)
+    assert {} == desk.account.get_orders()
+
+
+def test_an_order_of_somebody_else_that_is_amended_is_told_in_the_venues_figures(desk: Desk, venue: LiveVenue) -> None:
+    index = venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000, client_order_index=77)).order_index
+    desk.connector.request_snapshot()
+    desk.until_equal()
+    order: Any = desk.account.get_order("lighter_77")
+    desk.amend(order, price=3985.0, quantity=0.2)
+    desk.until(lambda: desk.of_type(OrderUpdatedEvent))
+    desk.until_equal()
+    assert [(2000, 0, 398_500)] == list(venue.truth()["orders"].values())
+    assert str(index) == order.venue_order_id
