@@ -1,21 +1,28 @@
 """What the venue's refusals make this process do, beside telling whoever asked; ``protocol.code_table`` says which does what.
 
 Some refusals are of the account or its key: every further transaction would be refused as well. Then new orders and amends
-stop here, and the strategy and the user's notifiers are told once, by one error event. Cancels still go out, since they can
-do no harm, and one that the venue takes ends the halt.
+stop here, and the strategy and the user's notifiers are told by one error event, and of the same code not again for ten
+minutes. Cancels still go out, since they can do no harm, and one that the venue takes ends the halt; an order's code 200 does
+not, since it may have been given before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from qubx import logger
 from qubx.core.basics import ITimeProvider
 from qubx.core.errors import ErrorLevel, VenueOperationError, create_error_event
 
+from qubx_lighter.constants import TxType
 from qubx_lighter.errors import VenueError
+from qubx_lighter.handlers.account import to_ns
 from qubx_lighter.protocol.codes import Outcome, Recovery, refusal_of
-from qubx_lighter.sender import Reply
+from qubx_lighter.sender import Reply, Transaction
+
+_CANCELS: Final = (TxType.CANCEL_ORDER, TxType.CANCEL_ALL_ORDERS)
+_TELL_AGAIN_NS: Final = 600 * 10**9
 
 
 class Recoveries:
@@ -34,15 +41,16 @@ class Recoveries:
         self._time = time_provider
         self._reload_markets = reload_markets
         self._halt: VenueError | None = None
+        self._told_at: dict[int, int] = {}  # ns, by code
 
     @property
     def halt(self) -> VenueError | None:
         """Why nothing but cancels is sent; None where all is well."""
         return self._halt
 
-    def heard(self, reply: Reply) -> None:
+    def heard(self, transaction: Transaction, reply: Reply) -> None:
         """Act on what became of a transaction."""
-        if reply.outcome is Outcome.ACCEPTED and self._halt is not None:
+        if self._halt is not None and reply.outcome is Outcome.ACCEPTED and transaction.tx_type in _CANCELS:
             logger.warning("lighter: the venue takes transactions again, orders go out")
             self._halt = None
         if reply.outcome is Outcome.REFUSED:
@@ -56,13 +64,19 @@ class Recoveries:
             case Recovery.HALT if self._halt is None:
                 self._halt = VenueError(code, message)
                 logger.error("lighter: no orders are sent any more: {}", self._halt)
-                self._emit(create_error_event(self._fatal(self._halt)))
+                self._tell(self._halt)
 
-    def _fatal(self, halt: VenueError) -> VenueOperationError:
-        return VenueOperationError(
-            timestamp=self._time.time(),
+    def _tell(self, halt: VenueError) -> None:
+        time = self._time.time()
+        now_ns = to_ns(time)
+        if now_ns - self._told_at.get(halt.code, -_TELL_AGAIN_NS) < _TELL_AGAIN_NS:
+            return
+        self._told_at[halt.code] = now_ns
+        error = VenueOperationError(
+            timestamp=time,
             message="the venue refuses this account or its key: no orders are sent any more, cancels still are",
             level=ErrorLevel.CRITICAL,
             error=halt,
             operation="submit_order",
         )
+        self._emit(create_error_event(error))

@@ -161,7 +161,7 @@ class TransactionSender:
         retry_pause_s: float = _RETRY_PAUSE_S,
         batch_size: int = 1,
         gate: Gate | None = None,
-        on_outcome: Callable[[Reply], None] = lambda _: None,
+        on_outcome: Callable[[Transaction, Reply], None] = lambda *_: None,
     ) -> None:
         self._loop = loop
         self._socket = socket
@@ -521,7 +521,7 @@ class TransactionSender:
     def _finish(self, transaction: Transaction, reply: Reply) -> None:
         self._finished += 1
         self._notify()
-        self._on_outcome(reply)
+        self._on_outcome(transaction, reply)
         transaction.on_reply(reply)
 
 

@@ -10,13 +10,14 @@ fault           ``where`` (a prefix; empty: anywhere) what happens
 ``delay``       transaction type                      executed, answered after ``seconds``
 ``cut-before``  transaction type                      the socket is cut, nothing is executed
 ``cut-after``   transaction type                      executed, then the socket is cut
+``deny``        channel, as ``account_tx/100``        a subscribe is answered with ``code`` and ``text``
 ``lose-ack``    channel, as ``account_tx/100``        subscribed, and no ``subscribed/...`` frame comes
 ``lose``        channel label, as ``order_book:0``    an update never leaves
 ``duplicate``   channel label                         an update leaves twice
 ``reorder``     channel label                         an update leaves behind the next one of any channel, or 50 ms later
 ``late``        channel label                         an update comes after the snapshot of the next subscription instead
 ``cross``       ``order_book``                        a delta shows a bid above the best ask
-``error``       path, as ``/api/v1/trades``           HTTP status ``code``, with ``text`` or an HTML page in place of an answer
+``error``       path, as ``/api/v1/trades``           HTTP status ``code``, with ``text`` (JSON or not) or an HTML page
 ``hang``        path                                  no answer for ``seconds``
 ==============  ====================================  =============================================================
 
@@ -47,6 +48,7 @@ class Kind(StrEnum):
     DELAY = "delay"
     CUT_BEFORE = "cut-before"
     CUT_AFTER = "cut-after"
+    DENY = "deny"
     LOSE_ACK = "lose-ack"
     LOSE = "lose"
     DUPLICATE = "duplicate"

@@ -80,7 +80,8 @@ def faulty(faults: Faults) -> Middleware:
         if (fault := faults.draw(Kind.HANG, request.path)) is not None:
             await asyncio.sleep(fault.seconds)
         if (fault := faults.draw(Kind.ERROR, request.path)) is not None:
-            return web.Response(status=fault.code, text=fault.text or _BLOCKED, content_type="text/html")
+            kind = "application/json" if fault.text.startswith("{") else "text/html"
+            return web.Response(status=fault.code, text=fault.text or _BLOCKED, content_type=kind)
         return await handler(request)
 
     return handle

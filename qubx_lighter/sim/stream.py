@@ -240,6 +240,9 @@ class Connection:
             except VenueError as error:
                 self.send(frames.error(error.code, f"{error.message}: {channel.key}"))
                 return
+        if (fault := self._venue.faults.draw(Kind.DENY, name)) is not None:
+            self.send(frames.error(fault.code, fault.text))
+            return
         self._subscribed[channel.key] = channel
         self._is_mute = self._venue.faults.draw(Kind.LOSE_ACK, name) is not None
         self._venue.channels.subscribe(channel, self)
