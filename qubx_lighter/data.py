@@ -27,6 +27,7 @@ from qubx_lighter.history import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.markets import ListingChanges, Market
 from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.rates import Rates
 from qubx_lighter.streams import Recovery
 from qubx_lighter.warmup import HistoryReads
 from qubx_lighter.websocket_pool import LighterWebSocketPool
@@ -74,6 +75,7 @@ class LighterDataProvider(IDataProvider):
         self._wanted: dict[str, dict[Instrument, Market]] = {}
         self._unknown: set[Instrument] = set()
         self._counters: Counter[str] = Counter()
+        self._rates = Rates()
         self._delivery = Delivery(channel, self._counters, clock_ns=self._now_ns)
         self._history = HistoryReads(
             history, instruments, channel=channel, counters=self._counters, clock_ns=self._now_ns, loop=loop
@@ -119,13 +121,18 @@ class LighterDataProvider(IDataProvider):
         """Count what was published, what went wrong and what the sockets did, since the start.
 
         ``lag_p50_ms`` and ``lag_p99_ms`` are how old the newest objects were when they were delivered, by the venue's
-        time and this machine's clock; what is not a count is named by its unit.
+        time and this machine's clock; ``frames_<kind>_per_s`` are rates over the last seconds, from the second question on.
+        What is not a count is named by its unit.
         """
         p50, p99 = self._delivery.lag.percentiles_ms()
+        sockets = self._socket.stats()
+        frames = {f"{name}_per_s": count for name, count in sockets.items() if name.startswith("frames")}
         with self._lock:
             streams = len(self._feeds)
+            rates = self._rates.of(frames, self._now_ns() / 1e9)
         return {
-            **self._socket.stats(),
+            **sockets,
+            **rates,
             **dict.fromkeys(_COUNTERS, 0),
             **self._counters,
             "streams": streams,

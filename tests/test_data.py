@@ -523,6 +523,8 @@ async def test_the_provider_tells_who_and_how_it_is(rig: Rig, venue: MarketVenue
     await venue.until(lambda venue: venue.count("subscribe", "trade:0"))
     stats = rig.provider.stats()
     assert (1, 0, 1) == (stats["streams"], stats["orderbook"], stats["connects"])
+    assert "frames_per_s" not in stats  # a rate needs two questions
+    assert 0.0 <= rig.provider.stats()["frames_trade_per_s"]
     await rig.socket.close()
     assert not rig.provider.is_connected()
 
