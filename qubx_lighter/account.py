@@ -28,7 +28,7 @@ from qubx.core.interfaces import IHealthMonitor
 
 from qubx_lighter.account_deals import AccountDeals, trade_rows
 from qubx_lighter.account_funding import FundingLedger
-from qubx_lighter.account_orders import RECOVERY_MARGIN_MS, AccountOrders
+from qubx_lighter.account_orders import RECOVERY_MARGIN_MS, AccountOrders, Asked
 from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import LighterError
@@ -193,12 +193,15 @@ class LighterAccountProcessor:
 
     def request_order_status(self, order: Order) -> None:
         """Look one order up and emit what became of it; thread-safe, reads ``order`` now."""
-        index = self._converter.index_of(order)
-        self._spawn(
-            self._orders.status(
-                order.instrument, order.client_order_id, index, order.venue_order_id, order.submitted_at
-            )
+        asked = Asked(
+            instrument=order.instrument,
+            client_id=order.client_order_id,
+            venue_id=order.venue_order_id,
+            index=self._converter.index_of(order),
+            quantity=order.quantity,
+            submitted_at=order.submitted_at,
         )
+        self._spawn(self._orders.status(asked))
 
     def look_up(self, request: Request) -> None:
         """Find out what became of the order of a refused request; thread-safe."""

@@ -20,6 +20,8 @@ from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import FillDeduplicator, OrderTracker
 
 _REMEMBERED: Final = 1_000
+_COUNTED: Final = 10_000
+_SIZE_DECIMALS: Final = 9  # more than any market has: sums of sizes stay the nearest floats
 
 
 class AccountDeals:
@@ -52,6 +54,7 @@ class AccountDeals:
         self._emit = emit
         self._fills = FillDeduplicator()
         self._of_unseen: dict[int, int] = {}  # order index -> market id, of orders that no row has told of
+        self._filled: dict[int, float] = {}  # by order index
         self._start_ns = 0
         self._reported: deque[str] = deque(maxlen=_REMEMBERED)
         self.last_ms = 0
@@ -70,6 +73,7 @@ class AccountDeals:
             if self._fills.seen(row.market_id, row.trade_id, own.is_ask):
                 continue
             self.last_ms = max(self.last_ms, row.timestamp)
+            self._count(own)
             if trade_time_ns(row) < self._start_ns:
                 continue  # the first snapshot has it
             if own.has_order and self._tracker.latest(int(own.venue_id)) is None:
@@ -83,6 +87,17 @@ class AccountDeals:
                 self._emit(_filled(own))  # Qubx makes an order of such a deal, and would look for it at the venue
             if own.forced:
                 self._report(own)
+
+    def filled(self, order_index: int) -> float:
+        """Give how much of an order the deals seen so far come to."""
+        return self._filled.get(order_index, 0.0)
+
+    def _count(self, own: OwnDeal) -> None:
+        if own.has_order:
+            index = int(own.venue_id)
+            self._filled[index] = round(self._filled.get(index, 0.0) + abs(own.deal.amount), _SIZE_DECIMALS)
+            if len(self._filled) > _COUNTED:
+                del self._filled[next(iter(self._filled))]
 
     def _report(self, own: OwnDeal) -> None:
         """Say aloud what the venue did to a position, once an order."""
@@ -108,7 +123,8 @@ class AccountDeals:
         account = self._converter.account_index
         for row in await self._client.trades(account, market_id=market.market_id, since_ms=since_ms):
             for own in self._own(row):
-                self._fills.seen(row.market_id, row.trade_id, own.is_ask)
+                if not self._fills.seen(row.market_id, row.trade_id, own.is_ask):
+                    self._count(own)
                 # A historical deal goes by the venue's id, which an order may not have yet whose ack was lost.
                 self._emit(_accepted_before(own))
                 self._emit(_historical(own))

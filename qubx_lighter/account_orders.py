@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from qubx import logger
@@ -10,6 +11,7 @@ from qubx.core.basics import Instrument, ITimeProvider, RejectCause, dt_64
 from qubx.core.events import (
     OrderCancelRejectedEvent,
     OrderEvent,
+    OrderFilledEvent,
     OrderRejectedEvent,
     OrderUpdatedEvent,
     OrderUpdateRejectedEvent,
@@ -17,11 +19,11 @@ from qubx.core.events import (
 from qubx.core.interfaces import IHealthMonitor
 
 from qubx_lighter.account_deals import AccountDeals
-from qubx_lighter.account_queries import AccountQueries
+from qubx_lighter.account_queries import AccountQueries, Wanted
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
 from qubx_lighter.errors import WireError
-from qubx_lighter.handlers.account import AccountConverter, order_price, reject_cause, row_time_ns, to_dt64
+from qubx_lighter.handlers.account import AccountConverter, order_price, reject_cause, row_time_ns, to_dt64, to_ns
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.codes import Recovery, refusal_of_failure
@@ -32,6 +34,21 @@ from qubx_lighter.recoveries import Recoveries
 RECOVERY_MARGIN_MS: Final = 30_000
 """Block times, which REST sorts and filters by, lag execution by up to 20 s."""
 _REMEMBERED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An order whose status is asked for, as it was at the call.
+
+    ``index`` is the venue's index where it is known, else the client index.
+    """
+
+    instrument: Instrument
+    client_id: str
+    venue_id: str | None
+    index: int
+    quantity: float
+    submitted_at: dt_64 | None
 
 
 class AccountOrders:
@@ -201,36 +218,48 @@ class AccountOrders:
 
     async def look_up(self, missing: list[wire.OrderRow]) -> None:
         """Find out what became of orders that are not working any more."""
-        for old in missing:
-            await self._tell(await self._queries.find(old.market_index, old.order_index, old.client_order_index))
+        await self._find_and_tell(
+            [
+                Wanted(old.market_index, old.order_index, old.client_order_index, units.time_ns(old.created_at))
+                for old in missing
+            ]
+        )
 
     async def look_up_traded(self) -> None:
         """Find the orders, of other clients too, that came, traded and ended unseen, while the connection was away."""
-        for order_index, market_id in self._deals.of_unseen_orders():
-            await self._tell(await self._queries.find(market_id, order_index, 0))
+        await self._find_and_tell([Wanted(market, index, 0) for index, market in self._deals.of_unseen_orders()])
 
     async def look_up_unseen(self) -> None:
         """Find the orders that were sent and came to an end unseen, while the connection was away."""
-        for request in self._requests.unseen(TxType.CREATE_ORDER):
-            index = self._converter.ids.index_of(request.client_id)
-            await self._tell(await self._queries.find(request.market_id, None, index))
-
-    async def _tell(self, row: wire.OrderRow | None) -> None:
-        if row is not None:
-            await self._deliver_trades_of(row)
-            self._observe(row)
+        await self._find_and_tell(
+            [
+                Wanted(request.market_id, None, self._converter.ids.index_of(request.client_id), request.time_ns)
+                for request in self._requests.unseen(TxType.CREATE_ORDER)
+            ]
+        )
 
     async def look_up_refused(self, request: Request) -> None:
         """Find the order of a request that the venue refused for the state it is in; what is not found stays in doubt."""
         venue_id = request.venue_id or ""
         index = int(venue_id) if venue_id.isdecimal() else self._converter.ids.index_of(request.client_id)
+        await self._find_and_tell([self._wanted(request.market_id, index)])
+
+    def _wanted(self, market_id: int, index: int, since_ns: int = 0) -> Wanted:
         order_index = index if index > MAX_CLIENT_ORDER_INDEX else None
-        client_index = index if order_index is None else self._tracker.client_order_index(index)
-        await self._tell(await self._queries.find(request.market_id, order_index, client_index))
+        client_index = index if order_index is None else self._tracker.client_order_index(order_index)
+        return Wanted(market_id, order_index, client_index, since_ns)
+
+    async def _find_and_tell(self, wanted: list[Wanted]) -> None:
+        if not wanted:
+            return
+        for row in (await self._queries.find(wanted)).rows:
+            if row is not None:
+                await self._deliver_trades_of(row)
+                self._observe(row)
 
     async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
         """Send an order's deals before its end, so that none comes after Qubx has let the order go."""
-        if not row.filled_base_amount:
+        if self._deals.filled(row.order_index) >= row.filled_base_amount:
             return
         since_ms = max(units.time_ns(row.created_at) // 1_000_000 - RECOVERY_MARGIN_MS, 0)
         for trade in await self._client.trades(
@@ -238,28 +267,14 @@ class AccountOrders:
         ):
             self._deals.deliver(trade, recovered=True)
 
-    async def status(
-        self, instrument: Instrument, client_id: str, index: int, venue_id: str | None, submitted_at: dt_64 | None
-    ) -> None:
+    async def status(self, asked: Asked) -> None:
         """Answer with the truth: the order's state, or that the venue has positively no trace of it."""
-        market = self._instruments.market(instrument)
-        order_index = index if index > MAX_CLIENT_ORDER_INDEX else None
-        client_index = index if order_index is None else self._tracker.client_order_index(order_index)
-        row = await self._queries.find(market.market_id, order_index, client_index)
+        market = self._instruments.market(asked.instrument)
+        since_ns = 0 if asked.submitted_at is None else to_ns(asked.submitted_at)
+        found = await self._queries.find([self._wanted(market.market_id, asked.index, since_ns)])
+        (row,) = found.rows
         if row is None:
-            if await self._queries.may_still_arrive(client_id, submitted_at):
-                return
-            self._emit(
-                OrderRejectedEvent(
-                    instrument=instrument,
-                    client_order_id=client_id,
-                    venue_order_id=venue_id,
-                    last_update_time=self._time.time(),
-                    reason="the venue has no trace of this order",
-                    code="OrderNotFound",
-                    cause=RejectCause.NOT_FOUND,
-                )
-            )
+            await self._not_listed(asked, market.market_id, complete=found.complete)
             return
         rested = self._tracker.rested(row.order_index)
         self._tracker.observe(row)
@@ -272,3 +287,34 @@ class AccountOrders:
         if row.filled_base_amount:
             await self._deliver_trades_of(row)
             self._emit(self._converter.partially_filled(row))
+
+    async def _not_listed(self, asked: Asked, market_id: int, *, complete: bool) -> None:
+        """Say what can be said of an order that no list shows: nothing, unless it can be proved."""
+        if not complete or await self._queries.may_still_arrive(asked.client_id, asked.submitted_at):
+            return
+        ids: dict[str, Any] = {
+            "instrument": asked.instrument,
+            "client_order_id": asked.client_id,
+            "venue_order_id": asked.venue_id,
+            "last_update_time": self._time.time(),
+        }
+        traded = await self._traded(asked, market_id)
+        if traded:  # on its way from one list to the other: Qubx asks again
+            if traded >= asked.quantity - asked.instrument.lot_size / 2:
+                self._emit(OrderFilledEvent(**ids, fill=None))
+            return
+        ids |= {"reason": "the venue has no trace of this order", "code": "OrderNotFound"}
+        self._emit(OrderRejectedEvent(**ids, cause=RejectCause.NOT_FOUND))
+
+    async def _traded(self, asked: Asked, market_id: int) -> float:
+        """Deliver the deals of an order that no list shows, and give how much they come to."""
+        since_ms = 0 if asked.submitted_at is None else to_ns(asked.submitted_at) // 1_000_000 - RECOVERY_MARGIN_MS
+        order_index = asked.index if asked.index > MAX_CLIENT_ORDER_INDEX else None
+        amount = 0.0
+        for trade in await self._client.trades(
+            self._converter.account_index, market_id=market_id, since_ms=since_ms, order_index=order_index
+        ):
+            if asked.index in (trade.ask_id, trade.bid_id, trade.ask_client_id, trade.bid_client_id):
+                self._deals.deliver(trade, recovered=True)
+                amount += trade.size
+        return amount

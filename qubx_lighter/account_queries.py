@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from qubx.core.basics import ITimeProvider, dt_64
 from qubx.core.events import AccountSnapshot
@@ -18,8 +18,37 @@ from qubx_lighter.protocol.requests import Progress, RequestBook, failure
 
 _NS: Final = 1_000_000_000
 _LOOKUP_GRACE_NS: Final = 10 * _NS  # an order may be invisible for seconds between the venue's two lists
-_STATUS_PAGES: Final = 3
+_PAGES: Final = 20  # of 100 ended orders
+_CLOCK_SKEW_NS: Final = 60 * _NS
 _TX_PENDING: Final = 1  # 0 failed, 2 executed, 3 packed, 4 committed, 5 verified
+
+
+class Wanted(NamedTuple):
+    """An order to be found.
+
+    Attributes:
+        market_id: where it is.
+        order_index: the venue's, where it is known; then nothing else counts.
+        client_index: ours, or 0.
+        since_ns: it did not end before this; 0 where nobody knows.
+    """
+
+    market_id: int
+    order_index: int | None
+    client_index: int
+    since_ns: int = 0
+
+
+class Found(NamedTuple):
+    """What was found.
+
+    Attributes:
+        rows: the newest row of each order that was asked for, None for one that is in no list.
+        complete: whether the lists were read as far back as any of them can be: if not, None proves nothing.
+    """
+
+    rows: list[wire.OrderRow | None]
+    complete: bool
 
 
 class AccountQueries:
@@ -55,23 +84,30 @@ class AccountQueries:
         self._time = time_provider
         self._on_account = on_account
 
-    async def find(self, market_id: int, order_index: int | None, client_order_index: int) -> wire.OrderRow | None:
-        """Find an order wherever the venue keeps it: by client index, among the working, among the ended."""
-        found: list[wire.OrderRow] = []
-        if client_order_index:
-            found += await self._client.orders_by_client_index(self._account, [client_order_index])
-        if not _pick(found, order_index, client_order_index):
-            found += await self._client.active_orders(self._account, market_id=market_id)
+    async def find(self, wanted: Sequence[Wanted]) -> Found:
+        """Find orders wherever the venue keeps them: by client index, among the working, among the ended.
+
+        The ended are listed newest first, and no older than the orders' creation is looked at: an order ends after that.
+        """
+        rows: list[wire.OrderRow] = []
+        if indexes := list(dict.fromkeys(one.client_index for one in wanted if one.client_index)):
+            rows += await self._client.orders_by_client_index(self._account, indexes)
+        if not (left := _left(wanted, rows)):
+            return Found(_picked(wanted, rows), complete=True)
+        markets = {one.market_id for one in left}
+        market_id = markets.pop() if len(markets) == 1 else None
+        rows += await self._client.active_orders(self._account, market_id=market_id)
         cursor: str | None = None
-        for _ in range(_STATUS_PAGES):
-            if _pick(found, order_index, client_order_index):
-                break
-            page = await self._client.inactive_orders(self._account, market_id=market_id, limit=100, cursor=cursor)
-            found += page.orders or []
+        for _ in range(_PAGES):
+            if not (left := _left(wanted, rows)):
+                return Found(_picked(wanted, rows), complete=True)
+            page = await self._client.inactive_orders(self._account, market_id=market_id, cursor=cursor)
+            rows += page.orders or []
+            oldest = min((row_time_ns(row) for row in page.orders or []), default=0)
             cursor = page.next_cursor
-            if not cursor:
-                break
-        return _pick(found, order_index, client_order_index)
+            if not cursor or oldest < min(one.since_ns for one in left) - _CLOCK_SKEW_NS:
+                return Found(_picked(wanted, rows), complete=True)
+        return Found(_picked(wanted, rows), complete=not _left(wanted, rows))
 
     async def may_still_arrive(self, client_id: str, submitted_at: dt_64 | None) -> bool:
         """Tell whether an order that no list shows can still come into being."""
@@ -135,9 +171,17 @@ class AccountQueries:
         return to_ns(self._time.time())
 
 
-def _pick(rows: list[wire.OrderRow], order_index: int | None, client_order_index: int = 0) -> wire.OrderRow | None:
+def _pick(rows: Sequence[wire.OrderRow], one: Wanted) -> wire.OrderRow | None:
     """Find one order among rows: by the venue's index, else the newest of a client index, which may be used again."""
-    if order_index is not None:
-        return next((row for row in rows if row.order_index == order_index), None)
-    ours = [row for row in rows if client_order_index and row.client_order_index == client_order_index]
+    if one.order_index is not None:
+        return next((row for row in rows if row.order_index == one.order_index), None)
+    ours = [row for row in rows if one.client_index and row.client_order_index == one.client_index]
     return max(ours, key=row_time_ns, default=None)
+
+
+def _left(wanted: Sequence[Wanted], rows: Sequence[wire.OrderRow]) -> list[Wanted]:
+    return [one for one in wanted if _pick(rows, one) is None]
+
+
+def _picked(wanted: Sequence[Wanted], rows: Sequence[wire.OrderRow]) -> list[wire.OrderRow | None]:
+    return [_pick(rows, one) for one in wanted]

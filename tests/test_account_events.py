@@ -16,6 +16,7 @@ from qubx.core.events import (
     FundingPaymentEvent,
     OrderCanceledEvent,
     OrderFilledEvent,
+    OrderRejectedEvent,
     OrderUpdatedEvent,
 )
 
@@ -157,3 +158,52 @@ def test_an_order_of_somebody_else_that_is_amended_is_told_in_the_venues_figures
     desk.until_equal()
     assert [(2000, 0, 398_500)] == list(venue.truth()["orders"].values())
     assert str(index) == order.venue_order_id
+
+
+# --- questions -------------------------------------------------------------------------------------------------------
+
+
+def test_history_of_more_than_a_page_has_every_deal_once_and_changes_nothing(desk: Desk, venue: LiveVenue) -> None:
+    for _ in range(250):
+        venue.rest(ETH, ETH_MID + 50, 50, is_ask=True)
+    since = desk.time.time() - np.timedelta64(60, "s")
+    order = desk.until_status(desk.submit("ETH-USDC", 1.25, 4000.5, tif="ioc"), OrderStatus.FILLED)
+    desk.until_equal()
+    live = [event.deal.trade_id for event in desk.of_type(DealEvent)]
+    assert (250, 250) == (len(live), len(set(live)))
+    desk.connector.request_hist_deals(order.instrument, since)
+    desk.until(lambda: len(desk.of_type(DealEvent)) == 500)
+    again = [event.deal.trade_id for event in desk.of_type(DealEvent) if event.historical]
+    assert live == again
+    desk.until_equal()
+    assert 1.25 == desk.account.get_position(order.instrument).quantity
+
+
+def test_the_status_of_an_order_that_ended_hundreds_of_orders_ago_is_the_truth(desk: Desk, venue: LiveVenue) -> None:
+    index = venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000)).order_index
+    desk.connector.request_snapshot()
+    desk.until(lambda: desk.account.get_order(f"ext:{index}") is not None)
+    order: Any = desk.account.get_order(f"ext:{index}")
+    venue.execute(model.CancelOrder(US, ETH, index))
+    for _ in range(350):
+        other = venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000)).order_index
+        venue.execute(model.CancelOrder(US, ETH, other))
+    desk.until(lambda: len(desk.of_type(OrderCanceledEvent)) == 351)
+    desk.connector.request_order_status(order)
+    desk.until(lambda: len(desk.of_type(OrderCanceledEvent)) == 352)
+    assert (order.client_order_id, str(index)) == (
+        desk.of_type(OrderCanceledEvent)[-1].client_order_id,
+        desk.of_type(OrderCanceledEvent)[-1].venue_order_id,
+    )
+
+
+def test_an_order_that_no_list_shows_but_that_traded_is_filled_and_never_rejected(desk: Desk, venue: LiveVenue) -> None:
+    order = desk.until_status(desk.submit("ETH-USDC", 1.0, 4001.0, tif="ioc"), OrderStatus.FILLED)
+    desk.until_equal()
+    venue.ask(venue.engine.account(US).inactive.clear)
+    venue.time.ahead_s += 60  # beyond what an order may take from one list to the other
+    known = len(desk.of_type(OrderFilledEvent))
+    desk.connector.request_order_status(desk.order(order))
+    desk.until(lambda: len(desk.of_type(OrderFilledEvent)) > known)
+    assert [] == desk.of_type(OrderRejectedEvent)
+    desk.until_equal()
