@@ -21,10 +21,13 @@ from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.frames import Touch
 from qubx_lighter.sim.model import (
+    TRADE,
     BookChanged,
     Event,
     FundingSettled,
     MarketSpec,
+    Notification,
+    NotificationSent,
     Order,
     OrderChanged,
     PositionChanged,
@@ -41,7 +44,10 @@ _SNAPSHOT_ACCOUNT_TRADES: Final = 100
 CANDLE_KINDS: Final = frozenset((candle_feed.TRADES, candle_feed.MARK_PRICES))
 MARKET_KINDS: Final = frozenset(("order_book", "ticker", "trade", stats_feed.KIND)) | CANDLE_KINDS
 PUBLIC_ACCOUNT_KINDS: Final = frozenset(("account_all", "account_all_trades", "account_all_positions", "user_stats"))
-PRIVATE_KINDS: Final = frozenset(("account_all_orders", "account_tx"))
+PRIVATE_KINDS: Final = frozenset(("account_all_orders", "account_tx", "notification"))
+
+
+_AccountEvent = OrderChanged | PositionChanged | FundingSettled | NotificationSent | TransactionDone
 
 
 class Subscriber(Protocol):
@@ -96,6 +102,7 @@ class _AccountNews:
     trades: list[Trade] = field(default_factory=list)
     markets: dict[int, None] = field(default_factory=dict)
     fundings: Counter[str] = field(default_factory=Counter)  # by market id, millionths of the collateral
+    notifications: list[Notification] = field(default_factory=list)
     transactions: list[TxRecord] = field(default_factory=list)
 
 
@@ -208,6 +215,8 @@ class Channels:
                 return frames.account_trades("subscribed", number, by_market, frames.volumes(engine, number))
             case "account_all_positions":
                 return frames.account_positions("subscribed", number, rows.position_rows(engine, account))
+            case "notification":
+                return frames.notifications("subscribed", number, engine.notifications(number), engine)
             case "account_tx":
                 return frames.account_tx(number, None)
             case "user_stats":
@@ -220,6 +229,7 @@ class Channels:
         engine, feed = self._engine, self._feed(spec.market_id)
         if kind == "trade":
             recent = engine.trades_before(NEWEST, _SNAPSHOT_TRADES, spec.market_id)
+            recent = [trade for trade in recent if trade.kind == TRADE] + engine.forced_trades(spec.market_id)
             return frames.trades("subscribed", spec, recent, engine.book_nonce)
         if kind == "ticker":
             nonce = feed.next_nonce if feed.levels else feed.nonce
@@ -254,15 +264,8 @@ class Channels:
                     trades.setdefault(trade.market_id, []).append(trade)
                     for account_index in {trade.ask_account, trade.bid_account}:
                         self._news(news, account_index).trades.append(trade)
-                case OrderChanged(order):
-                    self._news(news, order.account_index).orders[order.order_index] = order
-                case PositionChanged(account_index, market_id):
-                    self._news(news, account_index).markets[market_id] = None
-                case FundingSettled(payment):
-                    fundings = self._news(news, payment.account_index).fundings
-                    fundings[str(payment.market_id)] += payment.change_micro
-                case TransactionDone(record):
-                    self._news(news, record.account_index).transactions.append(record)
+                case _:
+                    self._collect_news(news, event)
         for last in touched.values():
             self._send_ticker(last)
         for market_id, newest_last in trades.items():
@@ -270,6 +273,20 @@ class Channels:
         for account_index, changes in news.items():
             if self._watched[account_index]:
                 self._send_account(account_index, changes)
+
+    def _collect_news(self, news: dict[int, _AccountNews], event: _AccountEvent) -> None:
+        match event:
+            case OrderChanged(order):
+                self._news(news, order.account_index).orders[order.order_index] = order
+            case PositionChanged(account_index, market_id):
+                self._news(news, account_index).markets[market_id] = None
+            case FundingSettled(payment):
+                fundings = self._news(news, payment.account_index).fundings
+                fundings[str(payment.market_id)] += payment.change_micro
+            case NotificationSent(notification):
+                self._news(news, notification.account_index).notifications.append(notification)
+            case TransactionDone(record):
+                self._news(news, record.account_index).transactions.append(record)
 
     @staticmethod
     def _news(news: dict[int, _AccountNews], account_index: int) -> _AccountNews:
@@ -317,6 +334,9 @@ class Channels:
                     f"account_all_positions:{index}",
                     lambda: frames.account_positions("update", index, positions, changes.fundings),
                 )
+        if changes.notifications:
+            told = changes.notifications
+            self._send(f"notification:{index}", lambda: frames.notifications("update", index, told, engine))
         if changes.transactions:
             records = [rows.tx_row(record, account.l1_address) for record in changes.transactions]
             self._send(f"account_tx:{index}", lambda: frames.account_tx(index, records))

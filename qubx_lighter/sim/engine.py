@@ -18,10 +18,12 @@ from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import account_settings, ledger, margin, transactions
 from qubx_lighter.sim.ledger import Account, ApiKey
+from qubx_lighter.sim.liquidation import Liquidation, Liquidator
 from qubx_lighter.sim.margin import Risk
 from qubx_lighter.sim.market_history import MarketHistory
 from qubx_lighter.sim.matching import Book
 from qubx_lighter.sim.model import (
+    AcknowledgeNotification,
     AdvanceTime,
     CancelAll,
     CancelOrder,
@@ -32,8 +34,10 @@ from qubx_lighter.sim.model import (
     EndOrder,
     Event,
     MarketSpec,
+    Notification,
     Order,
     PlaceOrder,
+    Position,
     RegisterKey,
     Result,
     SettleFunding,
@@ -86,6 +90,7 @@ class Engine:
         self.seed = seed
         self.markets: dict[int, MarketSpec] = {}
         self._sequencer = Sequencer(seed)
+        self._liquidator = Liquidator(self._sequencer)
         self._transactions: dict[str, TxRecord] = {}
 
     # --- commands ----------------------------------------------------------------------------------------------------
@@ -101,13 +106,18 @@ class Engine:
         try:
             order_index, record = self._carry_out(command)
         except VenueError as error:
-            sequencer.flush()
+            self._end()
             return Result(int(error.code), error.message)
-        sequencer.flush()
+        self._end()
         if record is not None:
             self._remember(record)
             sequencer.events.append(TransactionDone(record))
         return Result(CODE_OK, order_index=order_index)
+
+    def _end(self) -> None:
+        """End a command: liquidate whom it has left without margin, and tell what changed."""
+        self._liquidator.run()
+        self._sequencer.flush()
 
     def drain(self) -> list[Event]:
         """Take the events since the last call, in order."""
@@ -135,12 +145,12 @@ class Engine:
                 self._register_key(command)
             case Deposit(account_index, amount_micro):
                 self._deposit(self._sequencer.account(account_index), amount_micro)
-            case SettleFunding(market_id, rate):
-                if market_id != NIL_MARKET_INDEX:
-                    self._sequencer.market(market_id)
-                self._sequencer.book_funding(self._sequencer.funding.settle_now(market_id, self.now, rate))
             case EndOrder(order_index, status):
                 self._sequencer.end(order_index, status)
+            case SettleFunding():
+                self._settle_funding(command)
+            case AcknowledgeNotification():
+                self._acknowledge(command)
             case AdvanceTime():
                 pass
         return 0, None
@@ -170,6 +180,17 @@ class Engine:
             raise VenueError(Code.BELOW_INITIAL_MARGIN, "account would be below initial margin")
         account.collateral_micro += amount_micro
         self._sequencer.change_figures(account.account_index)
+
+    def _settle_funding(self, command: SettleFunding) -> None:
+        if command.market_id != NIL_MARKET_INDEX:
+            self._sequencer.market(command.market_id)
+        payments = self._sequencer.funding.settle_now(command.market_id, self.now, command.rate)
+        self._sequencer.book_funding(payments)
+
+    def _acknowledge(self, command: AcknowledgeNotification) -> None:
+        self._sequencer.account(command.account_index)
+        if not self._liquidator.acknowledge(command.account_index, command.notification_id):
+            raise VenueError(Code.NOT_FOUND, "notification not found")
 
     def _cancel_all(self, account: Account, market_id: int | None = None) -> None:
         for order in self.active_orders(account.account_index, market_id):
@@ -330,10 +351,17 @@ class Engine:
             return 0
         return margin.liquidation_price_ticks(market, row, ledger.risk_of(account, market, self._sequencer.markets))
 
-    def unrealized_micro(self, account_index: int, market_id: int) -> int:
-        """Give a position's profit at the mark price."""
-        market = self._sequencer.markets[market_id]
-        return margin.unrealized_micro(market, self._sequencer.accounts[account_index].position(market))
+    def unrealized_micro(self, position: Position, mark_ticks: int = 0) -> int:
+        """Give a position's profit, at today's mark price if no other is given."""
+        return margin.unrealized_micro(self._sequencer.markets[position.market_id], position, mark_ticks)
+
+    def liquidations(self, account_index: int) -> list[Liquidation]:
+        """List the trades by which an account's positions were closed against its will, newest first."""
+        return self._liquidator.of(account_index)
+
+    def notifications(self, account_index: int) -> list[Notification]:
+        """List what an account was told, oldest first."""
+        return self._liquidator.notifications(account_index)
 
     # --- rows, newest first; an unknown account or market has none ---------------------------------------------------
 
@@ -363,6 +391,10 @@ class Engine:
             return sorted(every, key=lambda trade: -trade.trade_id)
         market = self._sequencer.markets.get(market_id)
         return _newest(market.trades if market is not None else (), None)
+
+    def forced_trades(self, market_id: int) -> list[Trade]:
+        """List a market's newest liquidations and deleverages, newest first."""
+        return list(reversed(self._sequencer.markets[market_id].forced))
 
     def trades_before(self, trade_id: int, limit: int, market_id: int | None = None) -> list[Trade]:
         """List the newest trades with a lower id, of a market or of all, a past's among them."""

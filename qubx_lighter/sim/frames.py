@@ -15,7 +15,7 @@ from qubx_lighter.constants import CODE_OK
 from qubx_lighter.sim import rows
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.ledger import Account
-from qubx_lighter.sim.model import MarketSpec, Order, Trade
+from qubx_lighter.sim.model import TRADE, MarketSpec, Notification, Order, Trade
 from qubx_lighter.sim.rows import Row
 
 Touch = tuple[int, int, int, int]
@@ -134,13 +134,14 @@ def _touch_row(spec: MarketSpec, ticks: int, lots: int) -> Row:
 
 
 def trades(kind: str, spec: MarketSpec, newest_first: Sequence[Trade], nonce: int) -> str:
-    """Write trades; nobody is liquidated here."""
+    """Write trades; those of liquidations and deleverages are told apart, and not among the others."""
+    forced = [rows.trade_row(spec, trade) for trade in newest_first if trade.kind != TRADE]
     return encode(
         {
             "channel": f"trade:{spec.market_id}",
-            "liquidation_trades": None,
+            "liquidation_trades": forced or None,
             "nonce": nonce,
-            "trades": [rows.trade_row(spec, trade) for trade in newest_first],
+            "trades": [rows.trade_row(spec, trade) for trade in newest_first if trade.kind == TRADE],
             "type": f"{kind}/trade",
         }
     )
@@ -255,6 +256,17 @@ def account_tx(account_index: int, txs: list[Row] | None) -> str:
     if txs is None:
         return encode({"channel": channel, "type": "subscribed/account_tx"})
     return encode({"channel": channel, "txs": txs, "type": "update/account_tx"})
+
+
+def notifications(kind: str, account_index: int, notified: Iterable[Notification], engine: Engine) -> str:
+    """Write what an account was told."""
+    return encode(
+        {
+            "channel": f"notification:{account_index}",
+            "notifs": [rows.notification_row(engine.markets[row.market_id], row) for row in notified],
+            "type": f"{kind}/notification",
+        }
+    )
 
 
 def trade_rows_by_market(engine: Engine, newest_first: Iterable[Trade]) -> dict[str, list[Row]]:

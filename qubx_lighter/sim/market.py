@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from qubx_lighter.sim.market_history import MarketHistory
 from qubx_lighter.sim.matching import Book
-from qubx_lighter.sim.model import MarketSpec, Trade
+from qubx_lighter.sim.model import DELEVERAGE, TRADE, MarketSpec, Trade
 
 _COLLATERAL_DECIMALS: Final = 6
 _ORDER_NONCES: Final = 1 << 48
+_FORCED: Final = 50
 
 
 class Market:
@@ -26,6 +28,7 @@ class Market:
         last_trade_ticks: the price of the last trade; 0 before the first.
         history: its candles, older trades and funding.
         trades: the newest trades, oldest first.
+        forced: the newest of those by which the venue closed positions, oldest first.
     """
 
     def __init__(self, spec: MarketSpec, seed: int = 0, opened_at: int = 0) -> None:
@@ -34,6 +37,7 @@ class Market:
         self.last_trade_ticks = 0
         self.history = MarketHistory(spec, seed, opened_at)
         self.trades = self.history.trades.recent
+        self.forced: deque[Trade] = deque(maxlen=_FORCED)
         self._asks = 0
         self._bids = 0
         shift = _COLLATERAL_DECIMALS - spec.price_decimals - spec.size_decimals
@@ -49,7 +53,12 @@ class Market:
         return price_ticks * lots * self._multiplier * part // (self._divisor * whole)
 
     def add_trade(self, trade: Trade) -> None:
-        """Take note of a trade."""
+        """Take note of a trade; of a deleverage its price says nothing, and no candle has it."""
+        if trade.kind != TRADE:
+            self.forced.append(trade)
+        if trade.kind == DELEVERAGE:
+            self.history.trades.append(trade)
+            return
         self.last_trade_ticks = trade.price_ticks
         self.history.add_trade(trade)
 

@@ -7,9 +7,21 @@ Every change enters as one ``Command`` with its time, so a journal of commands r
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, OrderType, TimeInForce
+
+TRADE: Final = "trade"
+LIQUIDATION: Final = "liquidation"
+DELEVERAGE: Final = "deleverage"
+
+LIQUIDATION_ORDER: Final = 8
+"""The type of the orders by which the venue closes positions; nobody else places them."""
+
+INSURANCE_FUND: Final = 2**48 - 1
+"""The account that takes liquidation fees, as the venue's markets name it."""
 
 
 class MarketSpec(msgspec.Struct, frozen=True):
@@ -122,6 +134,13 @@ class SettleFunding(msgspec.Struct, frozen=True, tag=True):
     rate: int | None = None  # 1e-4 percent, positive: longs pay; None: what the running hour will settle
 
 
+class AcknowledgeNotification(msgspec.Struct, frozen=True, tag=True):
+    """Mark a notification as read."""
+
+    account_index: int
+    notification_id: str
+
+
 Command = (
     CreateMarket
     | CreateAccount
@@ -134,6 +153,7 @@ Command = (
     | EndOrder
     | AdvanceTime
     | SettleFunding
+    | AcknowledgeNotification
 )
 
 
@@ -203,6 +223,22 @@ class Trade(msgspec.Struct, frozen=True):
     maker_entry_quote_micro_before: int = 0
     taker_initial_margin_fraction_before: int = 0  # 1e-4
     maker_initial_margin_fraction_before: int = 0
+    kind: str = TRADE  # as the venue calls it: trade, liquidation, deleverage
+
+
+class Notification(msgspec.Struct, frozen=True):
+    """What an account is told of a liquidation or deleverage."""
+
+    notification_id: str
+    account_index: int
+    kind: str
+    market_id: int
+    is_ask: bool
+    price_ticks: int  # the order's, or what was settled at
+    lots: int
+    quote_micro: int
+    time: int  # µs
+    acknowledged_at: int = 0  # µs
 
 
 class Position(msgspec.Struct):
@@ -287,10 +323,16 @@ class FundingSettled(msgspec.Struct, frozen=True):
     payment: FundingPayment
 
 
+class NotificationSent(msgspec.Struct, frozen=True):
+    """An account was told something."""
+
+    notification: Notification
+
+
 class TransactionDone(msgspec.Struct, frozen=True):
     """The sequencer took a transaction."""
 
     record: TxRecord
 
 
-Event = BookChanged | Traded | OrderChanged | PositionChanged | FundingSettled | TransactionDone
+Event = BookChanged | Traded | OrderChanged | PositionChanged | FundingSettled | NotificationSent | TransactionDone

@@ -19,7 +19,17 @@ from qubx_lighter.sim import rows
 from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.ledger import Account
-from qubx_lighter.sim.model import MarketSpec, Order, Result, Trade
+from qubx_lighter.sim.model import (
+    DELEVERAGE,
+    LIQUIDATION,
+    TRADE,
+    AcknowledgeNotification,
+    Command,
+    MarketSpec,
+    Order,
+    Result,
+    Trade,
+)
 from qubx_lighter.sim.parameters import Parameters
 from qubx_lighter.sim.rest_account import RestAccount
 from qubx_lighter.sim.rest_history import RestHistory
@@ -31,6 +41,8 @@ _ALL_KEYS: Final = 255
 _UNAUTHORIZED: Final = 401
 _NO_QUOTA: Final = msgspec.json.encode({"ratelimit": "didn't use volume quota"}).decode()
 _LARGEST_QUOTA: Final = 5_000_000  # what the volume quota program ends at; here nothing uses it up
+_ALL: Final = "all"
+_TRADE_KINDS: Final = (_ALL, TRADE, LIQUIDATION, DELEVERAGE, "market-settlement")
 _SORTS: Final = ("block_height", "timestamp", "trade_id")
 
 _BLOCKED: Final = "<html><body><h1>403 ERROR</h1>The request could not be satisfied.</body></html>"
@@ -53,6 +65,9 @@ class Venue(Protocol):
 
     def submit(self, tx_type: int, tx_info: str) -> tuple[str, Result]:
         """Execute a transaction; give its hash and the answer."""
+
+    def execute(self, command: Command) -> Result:
+        """Carry out a command, and send what it did."""
 
     def publish(self) -> None:
         """Send what commands have done since."""
@@ -127,6 +142,7 @@ class Rest:
             *(web.get(path, self._reader(read)) for path, read in reads.items()),
             *(web.get(path, self._public_reader(read)) for path, read in self._history.reads().items()),
             web.post("/api/v1/sendTx", self._send_tx),
+            web.post("/api/v1/notification/ack", self._acknowledge),
         ]
 
     @staticmethod
@@ -188,12 +204,15 @@ class Rest:
             raise VenueError(Code.INVALID_PARAM, "invalid param: sort_by or sort_dir")
         limit, account_index = params.integer("limit", low=1, high=_PAGE), params.integer("account_index", -1)
         order_index, before = params.integer("order_index", -1), params.cursor()
+        kind = params.text("type", _ALL)
+        if kind not in _TRADE_KINDS:
+            raise VenueError(Code.INVALID_PARAM, "invalid param: type")
         market_id = params.market(self._engine).market_id if params.market_id() is not None else None
         if account_index >= 0:
             self._authorize(request, account_index)
         page: list[Trade]
         if account_index < 0 and order_index < 0:
-            page = self._engine.trades_before(before, limit + 1, market_id)
+            page = self._public_trades(before, limit + 1, market_id, kind)
         else:
             page = [
                 trade
@@ -201,12 +220,21 @@ class Rest:
                     market_id=market_id, account_index=account_index if account_index >= 0 else None
                 )
                 if trade.trade_id < before
+                and kind in (_ALL, trade.kind)
                 and (order_index < 0 or order_index in (trade.ask_order_index, trade.bid_order_index))
             ]
         kept, more = page[:limit], len(page) > limit
         trades = [rows.trade_row(self._engine.markets[trade.market_id], trade) for trade in kept]
         cursor = {"next_cursor": str(kept[-1].trade_id)} if more else {}
         return success(trades=trades, **cursor)
+
+    def _public_trades(self, before: int, limit: int, market_id: int | None, kind: str) -> list[Trade]:
+        """Find the newest trades of a kind."""
+        found: list[Trade] = []
+        while len(found) < limit and (page := self._engine.trades_before(before, limit, market_id)):
+            found += [trade for trade in page if kind in (_ALL, trade.kind)]
+            before = page[-1].trade_id
+        return found[:limit]
 
     # --- accounts ----------------------------------------------------------------------------------------------------
 
@@ -317,6 +345,18 @@ class Rest:
         account = self._engine.account(record.account_index)
         assert account is not None, "it has sent the transaction"
         return success(**rows.tx_row(record, account.l1_address), committed_at=0, verified_at=0)
+
+    async def _acknowledge(self, request: web.Request) -> web.StreamResponse:
+        """Mark a notification as read."""
+        params = Parameters(await request.post())
+        account = self._known_account(params)
+        token = request.headers.get("authorization") or params.text("auth", "")
+        self._venue.check_token(token, account.account_index)
+        command = AcknowledgeNotification(account.account_index, params.text("notif_id"))
+        result = self._venue.execute(command)
+        if not result.ok:
+            raise VenueError(result.code, result.message)
+        return _json(success())
 
     async def _send_tx(self, request: web.Request) -> web.StreamResponse:
         params = Parameters(await request.post())

@@ -7,14 +7,16 @@ from typing import Final
 
 from aiohttp import web
 
-from qubx_lighter.constants import Code
+from qubx_lighter.constants import NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.liquidation import AccountRisk, Liquidation
+from qubx_lighter.sim.margin import Risk
 from qubx_lighter.sim.market_history import LATEST_MS
-from qubx_lighter.sim.model import FundingPayment, MarketSpec
+from qubx_lighter.sim.model import DELEVERAGE, FundingPayment, MarketSpec
 from qubx_lighter.sim.parameters import Parameters
-from qubx_lighter.sim.rows import Row, decimal_text, micro_text, size_text, success
+from qubx_lighter.sim.rows import Row, decimal_text, micro_text, position_row, price_text, size_text, success
 
 _PAGE: Final = 100
 _RATE_DECIMALS: Final = 4
@@ -37,7 +39,10 @@ class RestAccount:
 
     def reads(self) -> dict[str, Callable[[web.Request, Parameters], Row]]:
         """List them by path."""
-        return {"/api/v1/positionFunding": self.position_funding}
+        return {
+            "/api/v1/positionFunding": self.position_funding,
+            "/api/v1/liquidations": self.liquidations,
+        }
 
     def position_funding(self, request: web.Request, params: Parameters) -> Row:
         """Answer ``positionFunding``; both bounds belong to the range, the cursor is the last row's ``funding_id``."""
@@ -57,6 +62,18 @@ class RestAccount:
         ]
         cursor = {"next_cursor": str(found[limit - 1].funding_id)} if len(found) > limit else {}
         return success(position_fundings=funding_rows(self._engine, found[:limit]), **cursor)
+
+    def liquidations(self, request: web.Request, params: Parameters) -> Row:
+        """Answer ``liquidations``: a row a trade; the cursor is the last row's ``id``."""
+        account = self._find_account(request, params)
+        limit, before, market_id = params.integer("limit", low=1, high=_PAGE), params.cursor(), params.market_id()
+        found = [
+            row
+            for row in self._engine.liquidations(account.account_index)
+            if row.liquidation_id < before and market_id in (None, row.trade.market_id)
+        ]
+        cursor = {"next_cursor": str(found[limit - 1].liquidation_id)} if len(found) > limit else {}
+        return success(liquidations=[liquidation_row(self._engine, row) for row in found[:limit]], **cursor)
 
 
 def funding_rows(engine: Engine, payments: Iterable[FundingPayment]) -> list[Row]:
@@ -80,3 +97,61 @@ def _funding_row(spec: MarketSpec, payment: FundingPayment) -> Row:
 
 def _side(payment: FundingPayment) -> str:
     return "long" if payment.lots > 0 else "short"
+
+
+def liquidation_row(engine: Engine, row: Liquidation) -> Row:
+    """Write one trade by which a position was closed: how the account stood before and after, and what it held before."""
+    trade = row.trade
+    spec, account = engine.markets[trade.market_id], engine.account(row.account_index)
+    assert account is not None, "it was liquidated"
+    return {
+        "id": row.liquidation_id,
+        "market_id": trade.market_id,
+        "type": "deleverage" if trade.kind == DELEVERAGE else "partial",
+        "trade": {
+            "price": price_text(spec, trade.price_ticks),
+            "size": size_text(spec, trade.lots),
+            "taker_fee": str(trade.taker_fee_ppm),
+            "maker_fee": str(trade.maker_fee_ppm),
+            "transaction_time": trade.time,
+            "bid_account_id": trade.bid_account,
+            "ask_account_id": trade.ask_account,
+        },
+        "info": {
+            "positions": [
+                position_row(engine, account, position, row.marks[position.market_id]) for position in row.positions
+            ],
+            "risk_info_before": _risk_rows(row.before),
+            "risk_info_after": _risk_rows(row.after),
+            "mark_prices": {
+                str(market_id): float(price_text(engine.markets[market_id], ticks))
+                for market_id, ticks in row.marks.items()
+            },
+            "assets": [],
+            "asset_index_prices": {},
+        },
+        "executed_at": trade.time // 1000,
+    }
+
+
+def _risk_rows(risk: AccountRisk) -> Row:
+    return {
+        "cross_risk_parameters": _risk_row(NIL_MARKET_INDEX, risk.cross),
+        "isolated_risk_parameters": [_risk_row(market_id, one) for market_id, one in risk.isolated.items()],
+    }
+
+
+def _risk_row(market_id: int, risk: Risk) -> Row:
+    value, collateral = micro_text(risk.value_micro), micro_text(risk.collateral_micro)
+    return {
+        "market_id": market_id,
+        "collateral": collateral,
+        "total_account_value": value,
+        "initial_margin_req": micro_text(risk.initial_micro),
+        "maintenance_margin_req": micro_text(risk.maintenance_micro),
+        "close_out_margin_req": micro_text(risk.closeout_micro),
+        "total_account_liquidation_threshold": value,
+        "usdc_collateral_with_funding": collateral,
+        "usdc_portfolio_value": value,
+        "total_portfolio_value": value,
+    }

@@ -6,6 +6,7 @@ accounts and orders without any.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,16 @@ from qubx_lighter.constants import CODE_OK, OrderType, TimeInForce
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Risk, is_isolated
-from qubx_lighter.sim.model import MarketSpec, Order, Position, Trade, TxRecord
+from qubx_lighter.sim.model import (
+    LIQUIDATION,
+    LIQUIDATION_ORDER,
+    MarketSpec,
+    Notification,
+    Order,
+    Position,
+    Trade,
+    TxRecord,
+)
 
 Row = dict[str, Any]
 
@@ -22,7 +32,7 @@ COLLATERAL: Final = "USDC"
 _COLLATERAL_ASSET_ID: Final = 3  # USDC on the main deployment
 _MICRO_DECIMALS: Final = 6
 _MICRO: Final = 10**_MICRO_DECIMALS
-_ORDER_TYPES: Final = {OrderType.LIMIT: "limit", OrderType.MARKET: "market"}
+_ORDER_TYPES: Final = {OrderType.LIMIT: "limit", OrderType.MARKET: "market", LIQUIDATION_ORDER: "liquidation"}
 _TIMES_IN_FORCE: Final = {
     TimeInForce.IOC: "immediate-or-cancel",
     TimeInForce.GTT: "good-till-time",
@@ -83,7 +93,7 @@ def order_row(spec: MarketSpec, order: Order) -> Row:
         "filled_base_amount": size_text(spec, order.filled_lots),
         "filled_quote_amount": micro_text(order.filled_quote_micro),
         "side": "",  # always empty on the live venue
-        "type": _ORDER_TYPES[OrderType(order.order_type)],
+        "type": _ORDER_TYPES[order.order_type],
         "time_in_force": _TIMES_IN_FORCE[TimeInForce(order.time_in_force)],
         "reduce_only": order.reduce_only,
         "trigger_price": price_text(spec, 0),
@@ -131,7 +141,7 @@ def trade_row(spec: MarketSpec, trade: Trade) -> Row:
         "trade_id": trade.trade_id,
         "trade_id_str": str(trade.trade_id),
         "tx_hash": trade.tx_hash,
-        "type": "trade",
+        "type": trade.kind,
         "market_id": trade.market_id,
         "size": size_text(spec, trade.lots),
         "price": price_text(spec, trade.price_ticks),
@@ -177,10 +187,10 @@ def _turns(before: int, trade: Trade, *, is_ask: bool) -> bool:
     return (before > 0, before < 0) != (after > 0, after < 0)
 
 
-def position_row(engine: Engine, account: Account, position: Position) -> Row:
-    """Write a position; a flat one has size zero and sign 1."""
+def position_row(engine: Engine, account: Account, position: Position, mark_ticks: int = 0) -> Row:
+    """Write a position, at today's mark price if no other is given; a flat one has size zero and sign 1."""
     spec = engine.markets[position.market_id]
-    lots = abs(position.lots)
+    lots, mark = abs(position.lots), mark_ticks or engine.mark_price_ticks(position.market_id)
     entry_ticks = 0
     if lots:
         scale = 10 ** (spec.price_decimals + spec.size_decimals)
@@ -197,10 +207,8 @@ def position_row(engine: Engine, account: Account, position: Position) -> Row:
         "sign": -1 if position.lots < 0 else 1,
         "position": size_text(spec, lots),
         "avg_entry_price": price_text(spec, entry_ticks),
-        "position_value": micro_text(
-            engine.quote_micro(position.market_id, engine.mark_price_ticks(position.market_id), lots)
-        ),
-        "unrealized_pnl": micro_text(engine.unrealized_micro(account.account_index, position.market_id) if lots else 0),
+        "position_value": micro_text(engine.quote_micro(position.market_id, mark, lots)),
+        "unrealized_pnl": micro_text(engine.unrealized_micro(position, mark) if lots else 0),
         "realized_pnl": micro_text(position.realized_pnl_micro),
         "liquidation_price": price_text(spec, liquidation_ticks) if liquidation_ticks else "0",
         **paid,
@@ -316,6 +324,44 @@ def asset_row(account: Account) -> Row:
         "margin_mode": "disabled",
         "multiplier": "1",
     }
+
+
+def notification_row(spec: MarketSpec, row: Notification) -> Row:
+    """Write what an account was told of a liquidation or deleverage."""
+    content = {
+        "id": row.notification_id,
+        "usdc_amount": micro_text(row.quote_micro),
+        "size": size_text(spec, row.lots),
+        "market_index": row.market_id,
+        "timestamp": row.time // _MICRO,
+    }
+    if row.kind == LIQUIDATION:
+        average = (
+            2 * row.quote_micro * 10 ** (spec.price_decimals + spec.size_decimals) // (row.lots * _MICRO) + 1
+        ) // 2
+        content |= {
+            "is_ask": row.is_ask,
+            "price": price_text(spec, row.price_ticks),
+            "avg_price": price_text(spec, average),
+        }
+    else:
+        content["settlement_price"] = price_text(spec, row.price_ticks)
+    created_at = _iso(row.time)
+    return {
+        "id": row.notification_id,
+        "created_at": created_at,
+        "updated_at": _iso(row.acknowledged_at) if row.acknowledged_at else created_at,
+        "kind": row.kind,
+        "account_index": row.account_index,
+        "content": content,
+        "ack": row.acknowledged_at > 0,
+        "acked_at": _iso(row.acknowledged_at) if row.acknowledged_at else None,
+    }
+
+
+def _iso(time: int) -> str:
+    """Write a time in µs as the venue does in texts."""
+    return datetime.fromtimestamp(time // _MICRO, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Expiry(msgspec.Struct):

@@ -12,6 +12,7 @@ refused for want of margin or of a position to reduce; a *taker* goes through an
     limit immediate-or-cancel, what is not filled    canceled
     would trade with itself                          canceled-self-trade (by default the maker)
     its time is over                                 canceled-expired
+    its account is liquidated                        canceled-liquidation
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Final
 
 import msgspec
 
-from qubx_lighter.constants import NIL_MARKET_INDEX, Code, OrderType, TimeInForce
+from qubx_lighter.constants import NIL_MARKET_INDEX, PPM, Code, OrderType, TimeInForce
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim import ledger, past, transactions
 from qubx_lighter.sim.funding import Funding
@@ -32,6 +33,11 @@ from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Health
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import (
+    DELEVERAGE,
+    INSURANCE_FUND,
+    LIQUIDATION,
+    LIQUIDATION_ORDER,
+    TRADE,
     BookChanged,
     Event,
     FundingPayment,
@@ -40,6 +46,7 @@ from qubx_lighter.sim.model import (
     Order,
     OrderChanged,
     PlaceOrder,
+    Position,
     PositionChanged,
     Trade,
     Traded,
@@ -49,6 +56,7 @@ from qubx_lighter.sim.transactions import SelfTrade, SelfTradeBehavior, SelfTrad
 _CANCELED: Final = "canceled"
 _EXPIRED: Final = "canceled-expired"
 _LIQUIDITY: Final = "canceled-not-enough-liquidity"
+_LIQUIDATION: Final = "canceled-liquidation"
 _MARGIN: Final = "canceled-margin-not-allowed"
 _POST_ONLY: Final = "canceled-post-only"
 _REDUCE_ONLY: Final = "canceled-reduce-only"
@@ -56,6 +64,8 @@ _SELF_TRADE: Final = "canceled-self-trade"
 _SLIPPAGE: Final = "canceled-too-much-slippage"
 
 _IN_LIQUIDATION: Final = 21112
+_LIQUIDATION_FEE_PPM: Final = 10_000
+_NO_ADDRESS: Final = "0x" + "0" * 40
 _DEFAULT_SELF_TRADE: Final = SelfTrade()
 _SPARE_EXPIRIES: Final = 1024
 
@@ -215,6 +225,97 @@ class Sequencer:
             if order is not None:
                 self._finish(order, _EXPIRED)
 
+    # --- what the venue does to accounts that lack margin ------------------------------------------------------------
+
+    def touched_markets(self) -> set[int]:
+        """Name the markets whose books the running transaction has changed."""
+        return {market_id for market_id, _, _ in self._levels}
+
+    def touched_accounts(self) -> set[int]:
+        """Name the accounts whose figures the running transaction has changed."""
+        return {account_index for account_index, _ in self._figures}
+
+    def end_for_liquidation(self, order: Order) -> None:
+        """End an order of an account that is liquidated."""
+        self._finish(order, _LIQUIDATION)
+
+    def liquidate(self, account: Account, market: Market, row: Position, price_ticks: int) -> None:
+        """Close a position in the book, as far as it goes at a price or better; the insurance fund takes the fee."""
+        is_ask, lots = row.lots > 0, abs(row.lots)
+        order = Order(
+            order_index=market.allocate_order_index(is_ask=is_ask),
+            client_order_index=0,
+            account_index=account.account_index,
+            market_id=market.spec.market_id,
+            is_ask=is_ask,
+            initial_lots=lots,
+            remaining_lots=lots,
+            price_ticks=price_ticks,
+            order_type=LIQUIDATION_ORDER,
+            time_in_force=int(TimeInForce.IOC),
+            reduce_only=True,
+            order_expiry_ms=0,
+            status="open",
+            created_at=self.now,
+            updated_at=self.now,
+            tx_hash=self._make_hash(),
+        )
+        self._execute(_Taker(account, market, order, _DEFAULT_SELF_TRADE, order.tx_hash))
+
+    def deleverage(self, account: Account, other: Account, market: Market, lots: int, price_ticks: int) -> None:
+        """Close ``lots`` of an account's position against another one's, at a price: no order, no fee, no market trade."""
+        row, opposite = account.position(market), other.position(market)
+        seller, buyer = (account, other) if row.lots > 0 else (other, account)
+        quote, mark = market.quote_micro(price_ticks, lots), market.mark_price_ticks()
+        self._trade_id += 1
+        trade = Trade(
+            trade_id=self._trade_id,
+            market_id=market.spec.market_id,
+            price_ticks=price_ticks,
+            lots=lots,
+            quote_micro=quote,
+            ask_order_index=0,
+            bid_order_index=0,
+            ask_account=seller.account_index,
+            bid_account=buyer.account_index,
+            ask_client_order_index=0,
+            bid_client_order_index=0,
+            is_maker_ask=seller is other,
+            taker_fee_ppm=0,
+            maker_fee_ppm=0,
+            time=self.now,
+            tx_hash=self._make_hash(),
+            taker_position_lots_before=row.lots,
+            maker_position_lots_before=opposite.lots,
+            taker_entry_quote_micro_before=row.entry_quote_micro,
+            maker_entry_quote_micro_before=opposite.entry_quote_micro,
+            taker_initial_margin_fraction_before=row.initial_margin_fraction,
+            maker_initial_margin_fraction_before=opposite.initial_margin_fraction,
+            kind=DELEVERAGE,
+        )
+        market.add_trade(trade)
+        for each, signed in ((seller, -lots), (buyer, lots)):
+            each.trades.append(trade)
+            self._book_fill(each, market, signed, quote, ppm=0, mark=mark)
+        self.events.append(Traded(trade))
+
+    def cover(self, account: Account, rows: list[Position]) -> None:
+        """Let the insurance fund pay what closed positions have left below zero."""
+        for row in rows:
+            if row.allocated_micro < 0:
+                self._insurance_fund().collateral_micro += row.allocated_micro
+                row.allocated_micro = 0
+        if account.collateral_micro < 0:
+            self._insurance_fund().collateral_micro += account.collateral_micro
+            account.collateral_micro = 0
+
+    def _insurance_fund(self) -> Account:
+        """Find the account that takes liquidation fees, or open it."""
+        fund = self.accounts.get(INSURANCE_FUND)
+        if fund is None:
+            fund = self.accounts[INSURANCE_FUND] = Account(INSURANCE_FUND, _NO_ADDRESS, 0, created_at=self.now)
+        return fund
+
     def change_figures(self, account_index: int, market_id: int = NIL_MARKET_INDEX) -> None:
         """Let the end of the transaction tell that an account's figures changed."""
         self._figures[account_index, market_id] = None
@@ -331,7 +432,8 @@ class Sequencer:
             if not self._may_fill(owner, maker, lots, maker.price_ticks, market.spec.maker_fee_ppm):
                 self._finish(maker, _MARGIN)
                 continue
-            if not self._may_fill(account, order, lots, maker.price_ticks, market.spec.taker_fee_ppm):
+            forced = order.order_type == LIQUIDATION_ORDER
+            if not forced and not self._may_fill(account, order, lots, maker.price_ticks, market.spec.taker_fee_ppm):
                 return _MARGIN
             self._trade(taker, maker, owner, lots)
         return ""
@@ -353,7 +455,10 @@ class Sequencer:
         price = maker.price_ticks
         mark = market.mark_price_ticks() or price
         quote = market.quote_micro(price, lots)
-        taker_ppm = 0 if account.fee_free else market.spec.taker_fee_ppm
+        forced = order.order_type == LIQUIDATION_ORDER
+        taker_ppm = _liquidation_fee_ppm(order, price) if forced else market.spec.taker_fee_ppm
+        if account.fee_free:
+            taker_ppm = 0
         maker_ppm = 0 if owner.fee_free else market.spec.maker_fee_ppm
         taker_row, maker_row = account.position(market), owner.position(market)
         self._trade_id += 1
@@ -381,6 +486,7 @@ class Sequencer:
             maker_entry_quote_micro_before=maker_row.entry_quote_micro,
             taker_initial_margin_fraction_before=taker_row.initial_margin_fraction,
             maker_initial_margin_fraction_before=maker_row.initial_margin_fraction,
+            kind=LIQUIDATION if forced else TRADE,
         )
         market.add_trade(trade)
         for rows in (account.trades, owner.trades):
@@ -392,6 +498,10 @@ class Sequencer:
         order.filled_quote_micro += quote
         self._book_fill(owner, market, lots if bid is maker else -lots, quote, ppm=maker_ppm, mark=mark)
         self._book_fill(account, market, lots if bid is order else -lots, quote, ppm=taker_ppm, mark=mark)
+        if forced:
+            fee = ledger.fee_micro(quote, taker_ppm)
+            self._insurance_fund().collateral_micro += fee
+            self.fees_micro -= fee
 
     def _fill_maker(self, owner: Account, market: Market, maker: Order, lots: int, quote: int) -> None:
         market.book.reduce(maker, lots)
@@ -479,6 +589,12 @@ class Sequencer:
         """Make up a hash for an order that no transaction carried; as long as a real one, 40 bytes."""
         self._hashes += 1
         return blake2b(self._hashes.to_bytes(8), digest_size=40, salt=self._salt).hexdigest()
+
+
+def _liquidation_fee_ppm(order: Order, price_ticks: int) -> int:
+    """Give the fee of a liquidation at a price: what is better than the order's own price, at most 1 %."""
+    better = price_ticks - order.price_ticks if order.is_ask else order.price_ticks - price_ticks
+    return min(_LIQUIDATION_FEE_PPM, better * PPM // price_ticks)
 
 
 def _unmatched_status(order: Order, best: Order | None) -> str:

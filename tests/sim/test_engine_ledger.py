@@ -13,6 +13,7 @@ from qubx_lighter.constants import TimeInForce
 from qubx_lighter.sim import ledger
 from qubx_lighter.sim.model import Deposit, FundingPayment, FundingSettled, MarketSpec, Order, Position, Trade, Traded
 from tests.sim.desk import ALICE, BOB, BTC, ETH, FEED, FUNDS, OTHER_FEED, Desk
+from tests.sim.money import everything_micro
 
 FINE = MarketSpec(market_id=5, symbol="FINE", price_decimals=5, size_decimals=4, min_base_lots=1, min_quote_micro=1)
 COARSE = MarketSpec(market_id=6, symbol="COARSE", price_decimals=1, size_decimals=0, min_base_lots=1)
@@ -86,10 +87,10 @@ def test_rounding_creates_and_loses_nothing() -> None:
     seed = 20_251
     print("seed", seed)
     random, desk = Random(seed), Desk(FINE)
-    before = money(desk)
+    before = everything_micro(desk.engine)
     for _ in range(300):
         trade(desk, random.choice(["buy", "sell"]), random.randint(1, 99_999), random.randint(1, 9_999), market_id=5)
-    assert before == money(desk)
+    assert before == everything_micro(desk.engine)
     lots = desk.lots(market_id=5)
     trade(desk, "sell" if lots > 0 else "buy", abs(lots), 5_000, market_id=5)
     collateral = sum(account.collateral_micro for account in desk.engine.accounts())
@@ -148,7 +149,7 @@ def test_margin_figures_follow_the_mark(desk: Desk) -> None:
     trade(desk, "sell", 1_000, 1_000_000, market_id=1)  # 0.01 at 100,000; fee 0.2
     desk.place(FEED, "buy", 10_000, 301_000)
     engine = desk.engine
-    assert (10_000_000, 0) == (engine.unrealized_micro(ALICE, 0), engine.unrealized_micro(ALICE, 1))
+    assert (10_000_000, 0) == tuple(engine.unrealized_micro(row) for row in desk.account().positions.values())
     assert FUNDS - 600_000 - 200_000 + 10_000_000 == engine.total_value_micro(ALICE)
     assert 150_500_000 + 50_000_000 == engine.cross_risk(ALICE).initial_micro
     assert 36_120_000 + 12_000_000 == engine.cross_risk(ALICE).maintenance_micro
@@ -226,16 +227,6 @@ def round_half_up(value: Fraction) -> int:
     return int(value + Fraction(1, 2))
 
 
-def money(desk: Desk) -> int:
-    """Add up what no trade can change: collateral less what the open lots cost, the fees, and what funding left over."""
-    total = desk.engine.fees_micro + desk.engine.funding_pot_micro
-    for account in desk.engine.accounts():
-        total += account.collateral_micro
-        for row in account.positions.values():
-            total -= row.entry_quote_micro if row.lots > 0 else -row.entry_quote_micro
-    return total
-
-
 def check_book(desk: Desk, market_id: int) -> None:
     book = desk.engine.book(market_id)
     bid, ask = book.best_bid_ticks, book.best_ask_ticks
@@ -308,7 +299,7 @@ def test_random_run_keeps_the_books(seed: int) -> None:
     print("seed", seed)
     random, desk, plain = Random(seed), Desk(seed=seed), Plain()
     deposits = {account.account_index: account.collateral_micro for account in desk.engine.accounts()}
-    before = money(desk)
+    before = everything_micro(desk.engine)
     statuses: set[str] = set()
     for step in range(1_500):
         desk.now += random.choice([1_000, 1_000_000, 60_000_000])
@@ -320,7 +311,7 @@ def test_random_run_keeps_the_books(seed: int) -> None:
                 plain.pay(event.payment)
         if step % 10:
             continue
-        assert before == money(desk)
+        assert before == everything_micro(desk.engine)
         for market_id in desk.engine.markets:
             check_book(desk, market_id)
         for index in deposits:

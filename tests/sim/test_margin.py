@@ -15,6 +15,7 @@ from qubx_lighter.sim.margin import Health, Risk
 from qubx_lighter.sim.model import PlaceOrder, Position, PositionChanged, Result, SettleFunding
 from tests.sim.caller import Caller, calling, quiet_venue
 from tests.sim.desk import ALICE, BOB, FEED, FUNDS, KEY, OTHER_FEED, Desk
+from tests.sim.money import everything_micro
 
 ETH_ID = 0
 USDC = 1_000_000
@@ -174,15 +175,7 @@ def test_a_random_run_creates_and_loses_nothing() -> None:
     for one in (ALICE, BOB):
         assert isolate(desk, random.choice([500, 1000]), account=one).ok
 
-    def everything() -> int:
-        total = desk.engine.fees_micro + desk.engine.funding_pot_micro
-        for account in desk.engine.accounts():
-            total += account.collateral_micro
-            for each in account.positions.values():
-                total += each.allocated_micro - (each.entry_quote_micro if each.lots > 0 else -each.entry_quote_micro)
-        return total
-
-    before, price, statuses, moved = everything(), 300_000, set(), 0
+    before, price, statuses, moved = everything_micro(desk.engine), 300_000, set(), 0
     for step in range(2_000):
         price += random.randint(-300, 300)
         one = random.choice([ALICE, BOB])
@@ -197,7 +190,7 @@ def test_a_random_run_creates_and_loses_nothing() -> None:
             moved += move(desk, random.randint(1, 300 * USDC), random.randint(0, 1), account=one).ok
         else:
             desk.apply(SettleFunding(ETH_ID, random.randint(-40, 40)))
-        assert before == everything(), step
+        assert before == everything_micro(desk.engine), step
         for account in map(desk.account, (ALICE, BOB)):
             assert account.collateral_micro >= 0
             position = account.positions[ETH_ID]
