@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from qubx.core.basics import OrderStatus
+from qubx.core.events import AccountSnapshotEvent
 
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MarginMode
@@ -168,3 +169,74 @@ def test_margin_of_a_cross_position_is_refused_with_the_reason(desk: Desk, venue
     desk.until(lambda: len(errors(desk)) == 2)
     assert ["add_isolated_margin", "remove_isolated_margin"] == [operation for operation, _ in errors(desk)]
     assert all("its margin mode is not isolated" in text for _, text in errors(desk))
+
+
+def allocated(venue: LiveVenue) -> int:
+    """What backs the isolated position, in millionths."""
+    return int(venue.ask(lambda: venue.engine.account(US).positions[ETH].allocated_micro))
+
+
+def locked_in_last_snapshot(desk: Desk) -> float:
+    """What Qubx was last told of the collateral that nothing else can use."""
+    return float(desk.of_type(AccountSnapshotEvent)[-1].snapshot.balances[0].locked)
+
+
+def open_isolated(desk: Desk) -> None:
+    """Hold 1 ETH with margin of its own."""
+    eth = desk.instrument("ETH-USDC")
+    assert desk.connector.set_margin_mode(eth, "isolated") is True
+    desk.until(lambda: desk.connector.get_margin_mode(eth) == "isolated")
+    desk.until_status(desk.submit("ETH-USDC", 1.0, 4001.0, tif="ioc"), OrderStatus.FILLED)
+    desk.until(lambda: desk.connector.leverage.holds(eth))  # type: ignore[attr-defined]
+
+
+def test_a_market_becomes_isolated_and_keeps_its_leverage(desk: Desk, venue: LiveVenue) -> None:
+    eth = desk.instrument("ETH-USDC")
+    desk.connector.set_instrument_leverage(eth, 10.0)
+    assert desk.connector.set_margin_mode(eth, "isolated") is True  # before the first is answered
+    desk.until(lambda: desk.connector.get_margin_mode(eth) == "isolated")
+    assert 10.0 == desk.connector.get_instrument_leverage(eth)
+    assert (1000, 1) == (sent(venue)[-1]["InitialMarginFraction"], sent(venue)[-1]["MarginMode"])
+
+
+def test_margin_moves_to_an_isolated_position_and_back(desk: Desk, venue: LiveVenue) -> None:
+    open_isolated(desk)
+    eth, before = desk.instrument("ETH-USDC"), allocated(venue)
+    assert desk.connector.add_isolated_margin(eth, "100.25") is True  # type: ignore[attr-defined]
+    desk.until(lambda: allocated(venue) == before + 100_250_000)
+    assert desk.connector.remove_isolated_margin(eth, 50) is True  # type: ignore[attr-defined]
+    desk.until(lambda: allocated(venue) == before + 50_250_000)
+    desk.until(lambda: locked_in_last_snapshot(desk) == allocated(venue) / 1e6)  # Qubx is told without asking
+    assert [] == errors(desk)
+
+
+def test_margin_that_the_position_needs_stays_with_it(desk: Desk, venue: LiveVenue) -> None:
+    open_isolated(desk)
+    before = allocated(venue)
+    assert desk.connector.remove_isolated_margin(desk.instrument("ETH-USDC"), 150) is True  # type: ignore[attr-defined]
+    desk.until(lambda: errors(desk))
+    ((operation, text),) = errors(desk)
+    assert "remove_isolated_margin" == operation
+    assert "remove_isolated_margin of ETH-USDC was refused" in text
+    assert before == allocated(venue)
+
+
+def test_margin_without_a_position_is_refused_with_the_reason(desk: Desk, venue: LiveVenue) -> None:
+    eth = desk.instrument("ETH-USDC")
+    assert desk.connector.set_margin_mode(eth, "isolated") is True
+    desk.until(lambda: desk.connector.get_margin_mode(eth) == "isolated")
+    assert desk.connector.add_isolated_margin(eth, 5) is False  # type: ignore[attr-defined]
+    desk.until(lambda: errors(desk))
+    assert "there is no position" in errors(desk)[0][1]
+
+
+def test_an_isolated_position_and_its_margin_are_known_after_a_restart(venue: LiveVenue) -> None:
+    with desk_on(venue) as desk:
+        open_isolated(desk)
+    with desk_on(venue) as desk:
+        eth = desk.instrument("ETH-USDC")
+        assert ("isolated", True) == (
+            desk.connector.get_margin_mode(eth),
+            desk.connector.leverage.holds(eth),  # type: ignore[attr-defined]
+        )
+        assert desk.connector.add_isolated_margin(eth, 1) is True  # type: ignore[attr-defined]
