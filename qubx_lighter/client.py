@@ -38,6 +38,7 @@ from qubx_lighter.errors import (
     VenueError,
     WireError,
 )
+from qubx_lighter.money_queries import MoneyQueries
 from qubx_lighter.protocol import wire
 
 _PAGE: Final = 100  # the venue's maximum for pages of orders and trades
@@ -103,6 +104,11 @@ class LighterClient:
             transport=transport,
             headers={"user-agent": f"qubx-lighter/{__version__}"},
         )
+
+    @property
+    def money(self) -> MoneyQueries:
+        """Reads about assets, histories, sub-accounts, pools and limits."""
+        return MoneyQueries(self._get)
 
     async def close(self) -> None:
         """Close the connections; idempotent."""
@@ -364,12 +370,17 @@ class LighterClient:
             OutcomeUnknownError: it left, and what became of it is not known.
             VenueError: the venue refused it.
         """
+        return await self.post(wire.TxReply, "/api/v1/sendTx", {"tx_type": str(tx_type), "tx_info": tx_info})
+
+    async def post[T](self, kind: type[T], path: str, form: Mapping[str, str], *, private: bool = False) -> T:
+        """Send a form, once, and decode the answer; raises what ``send_transaction`` raises."""
+        headers = await self._headers(private=private)
         try:
-            response = await self._http.post("/api/v1/sendTx", data={"tx_type": str(tx_type), "tx_info": tx_info})
+            response = await self._http.post(path, data=form, headers=headers)
         except _NOTHING_SENT as error:
-            raise NotSentError(self._failure("POST", "/api/v1/sendTx", error)) from error
+            raise NotSentError(self._failure("POST", path, error)) from error
         except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise OutcomeUnknownError(self._failure("POST", "/api/v1/sendTx", error)) from error
+            raise OutcomeUnknownError(self._failure("POST", path, error)) from error
         status = response.status_code
         body = _result(response)
         if status >= _SERVER_ERROR or status == _REQUEST_TIMEOUT or 300 <= status < _BAD_REQUEST:  # noqa: PLR2004
@@ -384,7 +395,7 @@ class LighterClient:
         if body.code != CODE_OK:
             raise VenueError(body.code, body.message, status)
         try:
-            return wire.decode(wire.TxReply, response.content)
+            return wire.decode(kind, response.content)
         except WireError as error:
             raise OutcomeUnknownError(f"{_answer(response)}: {error}") from error
 
@@ -408,11 +419,14 @@ class LighterClient:
                 wait_jitter=0.1,
             ):
                 with attempt:
-                    headers = {"authorization": await self._token()} if private and self._token else None
+                    headers = await self._headers(private=private)
                     content = await self._fetch(path, query, headers, paced=paced)
         except _Retryable as last:
             raise last.error from last.__cause__
         return wire.decode(kind, content)
+
+    async def _headers(self, *, private: bool) -> dict[str, str] | None:
+        return {"authorization": await self._token()} if private and self._token else None
 
     async def _fetch(
         self, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None, *, paced: bool

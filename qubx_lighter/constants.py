@@ -13,17 +13,27 @@ EXCHANGE: Final = "LIGHTER"
 
 
 class Network(NamedTuple):
-    """Where one deployment of Lighter answers, and the chain id its transactions are signed for."""
+    """Where one deployment of Lighter answers, the chain id its transactions are signed for, what positions are margined in."""
 
     rest_url: str
     ws_url: str
     chain_id: int
+    collateral: str
 
 
 NETWORKS: Final[dict[str, Network]] = {
-    "mainnet": Network("https://mainnet.zklighter.elliot.ai", "wss://mainnet.zklighter.elliot.ai/stream", 304),
-    "testnet": Network("https://testnet.zklighter.elliot.ai", "wss://testnet.zklighter.elliot.ai/stream", 300),
+    "mainnet": Network("https://mainnet.zklighter.elliot.ai", "wss://mainnet.zklighter.elliot.ai/stream", 304, "USDC"),
+    "testnet": Network("https://testnet.zklighter.elliot.ai", "wss://testnet.zklighter.elliot.ai/stream", 300, "USDC"),
+    # https://apidocs.lighter.xyz/docs/lighter-rh: an exchange of its own, with its own accounts, keys and markets
+    "robinhood": Network("https://api.rh.lighter.xyz", "wss://api.rh.lighter.xyz/stream", 466_324, "USDG"),
+    "robinhood-testnet": Network(
+        "https://api.rh-testnet.lighter.xyz", "wss://api.rh-testnet.lighter.xyz/stream", 300, "USDG"
+    ),
 }
+CUSTOM_NETWORK: Final = "custom"
+"""Any other address: its chain id is to be given."""
+LOCAL_CHAIN_ID: Final = 304
+"""What the local venue signs for, unless it is told otherwise."""
 
 
 class TxType(IntEnum):
@@ -143,6 +153,7 @@ MAX_BASE_LOTS: Final = 2**48 - 1
 MAX_CLIENT_ORDER_INDEX: Final = 2**48 - 1  # an index at or above 2**48 is a venue order_index
 MAX_NONCE: Final = 2**48 - 1
 PPM: Final = 1_000_000  # fee ticks are parts per million of the notional
+COLLATERAL_ASSET_ID: Final = 3  # USDC, on the Robinhood chain USDG
 COLLATERAL_DECIMALS: Final = 6  # of amounts in the collateral inside transactions, on every deployment
 MARGIN_FRACTION_SCALE: Final = 10_000  # initial margin fraction 10_000 = 100 % = leverage 1
 
@@ -152,6 +163,9 @@ DEFAULT_ORDER_EXPIRY_MS: Final = 28 * 24 * 3600 * 1000  # what the SDK substitut
 
 MIN_CANCEL_ALL_AHEAD_S: Final = 5 * 60  # a scheduled cancel-all is 5 minutes to 15 days ahead
 MAX_CANCEL_ALL_AHEAD_S: Final = 15 * 24 * 3600
+
+RESERVED_API_KEYS: Final = range(4)
+"""Indexes of the venue's own apps (https://apidocs.lighter.xyz/docs/production-checklist)."""
 
 AUTH_TOKEN_LIFETIME_S: Final = 7 * 3600  # the venue's maximum is 8 h
 AUTH_TOKEN_RENEWAL_S: Final = 6 * 3600

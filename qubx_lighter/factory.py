@@ -44,10 +44,12 @@ from qubx_lighter.metrics import MetricsReporter, emitter_of
 from qubx_lighter.pacing import limited, shared_pacer
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import RequestBook
+from qubx_lighter.protocol.wire import AccountRow
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
+from qubx_lighter.start_checks import check_network, confirm_collateral, is_maker_only, warn_of_reserved_key
 from qubx_lighter.transaction_watch import TransactionWatch
 from qubx_lighter.websocket import LighterWebSocketManager
 from qubx_lighter.websocket_pool import LighterWebSocketPool
@@ -127,7 +129,7 @@ class Gateway:
             ConfigurationError: the venue cannot be reached; says where and what to check.
         """
         try:
-            self.run(self.instruments.load(), self.settings.startup_timeout_s)
+            self.run(self._load_markets(), self.settings.startup_timeout_s)
         except LighterError as error:
             raise ConfigurationError(
                 f"Lighter cannot be reached at {self.settings.base_url}: {error}. "
@@ -135,6 +137,11 @@ class Gateway:
             ) from error
         publish(self.instruments.instruments)
         self._stop_observing = observe_unknown(self.ctx.exchange_name.upper(), self._report_unknown)
+
+    async def _load_markets(self) -> None:
+        self.settings = await confirm_collateral(self.client, self.settings)
+        self.instruments.collateral = self.settings.collateral
+        await self.instruments.load()
 
     def _report_unknown(self, symbol: str, close: list[str]) -> None:
         hint = f"did you mean {', '.join(close)}?" if close else "`qubx-lighter instruments` lists what there is"
@@ -269,15 +276,18 @@ class _Account:
         settings = gateway.settings
         account_index, api_key_index, private_key = settings.credentials()
         exchange = ctx.exchange_name.upper()
+        self._chain_id = settings.signing_chain_id()
+        warn_of_reserved_key(api_key_index)
         self._gateway = gateway
         self._signer = Signer(
-            chain_id=settings.chain_id,
+            chain_id=self._chain_id,
             account_index=account_index,
             api_key_index=api_key_index,
             private_key=private_key,
             base_url=settings.base_url,
         )
-        account = gateway.run(self._check(account_index), settings.startup_timeout_s)
+        gateway.signer = self._signer
+        account, maker_only = gateway.run(self._check(account_index, api_key_index), settings.startup_timeout_s)
         recoveries = Recoveries(
             emit=ctx.channel.send, time_provider=ctx.time_provider, reload_markets=gateway.reload_markets
         )
@@ -364,6 +374,7 @@ class _Account:
             time_provider=ctx.time_provider,
             on_moved=partial(self._processor.request_snapshot, include_orders=False),
         )
+        broker.maker_only = self._leverage.maker_only = maker_only
         self.connector = LighterConnector(
             exchange_name=exchange,
             channel=ctx.channel,
@@ -384,7 +395,6 @@ class _Account:
                 now_ms=lambda: int(ctx.time_provider.time().astype("datetime64[ms]").astype("int64")),
             )
             self._socket.on_state(self._switch.on_state)
-        gateway.signer = self._signer
         gateway.sender = self._sender
         gateway.account_opened()
         self._closed = False
@@ -392,8 +402,8 @@ class _Account:
     def _working_orders(self, market_id: int) -> int:
         return self._processor.working_orders(market_id)  # made after the settings that ask for it
 
-    async def _check(self, account_index: int) -> Any:
-        """Make sure that the venue knows the account and that the key is the one registered."""
+    async def _check(self, account_index: int, api_key_index: int) -> tuple[AccountRow, bool]:
+        """Make sure that the venue is the one meant, knows the account and the key; give the account, and what the key may."""
         client, settings = self._gateway.client, self._gateway.settings
         try:
             account = await client.account(account_index)
@@ -402,8 +412,9 @@ class _Account:
                 f"account_index {account_index} is not known at {settings.base_url}: {error}. "
                 "Check account_index in accounts.toml (or LIGHTER_ACCOUNT_INDEX) and params.network"
             ) from error
+        await check_network(client, settings, self._chain_id)
         await self._signer.check_key()
-        return account
+        return account, await is_maker_only(client, account_index, api_key_index)
 
     def _close(self) -> None:
         if self._closed:

@@ -90,7 +90,7 @@ class LighterInstrumentLoader:
     ) -> None:
         self._client = client
         self._separator = "-" if symbol_format == "BASE-QUOTE" else ""
-        self._collateral = collateral.upper()
+        self.collateral = collateral.upper()
         self._clock_ns = clock_ns
         self._loading = asyncio.Lock()
         self._markets: dict[int, Market] = {}
@@ -288,7 +288,7 @@ class LighterInstrumentLoader:
     def _new_market(self, row: MarketRow) -> Market:
         if row.status not in KNOWN_STATUSES:
             self._report("market {} has the unknown status {}, taken for active", row.symbol, row.status)
-        return read_market(row, separator=self._separator, collateral=self._collateral)
+        return read_market(row, separator=self._separator, collateral=self.collateral)
 
     def _missing(self, mentioned: set[int], now_ns: int) -> tuple[set[int], set[int]]:
         """Give the active markets that a reply lacks, and those among them that are gone by the rule above."""

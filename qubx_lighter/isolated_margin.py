@@ -12,7 +12,7 @@ from qubx_lighter import account_transactions
 from qubx_lighter.constants import COLLATERAL_DECIMALS, MarginMove, TxType
 from qubx_lighter.errors import LighterError, VenueError
 from qubx_lighter.instruments import LighterInstrumentLoader
-from qubx_lighter.leverage import LeverageSettings
+from qubx_lighter.leverage import MAKER_ONLY, LeverageSettings
 from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.protocol.amounts import Amount, exact_units
 from qubx_lighter.signer import Signer
@@ -80,6 +80,8 @@ class IsolatedMargin:
         return True
 
     def _refusal(self, instrument: Instrument) -> str | None:
+        if self._leverage.maker_only:
+            return MAKER_ONLY
         if self._leverage.margin_mode(instrument) != "isolated":
             return "its margin mode is not isolated: set_margin_mode first, before there is a position"
         if not self._leverage.holds(instrument):

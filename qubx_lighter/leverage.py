@@ -33,6 +33,9 @@ _NO_CAP: Final = math.inf  # the venue caps no notional by leverage
 _MODES: Final = {"cross": MarginMode.CROSS, "isolated": MarginMode.ISOLATED}
 
 
+MAKER_ONLY: Final = "this API key is maker-only: the venue takes orders from it, and no settings; use another key"
+
+
 class Setting(NamedTuple):
     """What is configured for a market: the initial margin fraction in 1e-4, and the margin mode."""
 
@@ -54,6 +57,9 @@ class LeverageSettings:
         time_provider: Qubx's clock.
         loop: where the pacing runs.
         pace_s: between two transactions.
+
+    Attributes:
+        maker_only: whether the API key may place nothing but post-only orders: the venue takes no setting from it.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class LeverageSettings:
         self._wanted: dict[int, Setting] = {}
         self._under_way: dict[int, Setting] = {}
         self._task: asyncio.Task[None] | None = None
+        self.maker_only = False
 
     # --- what the venue says -----------------------------------------------------------------------------------------
 
@@ -150,12 +157,14 @@ class LeverageSettings:
     def set_leverage(self, instrument: Instrument, leverage: float) -> None:
         """Ask for a leverage, clamped to the market's limits; thread-safe, answers by event."""
         market = self._instruments.market(instrument)
-        if not _is_leveraged(instrument):
+        lowest = max(market.min_initial_margin_fraction, 1)
+        if self.maker_only:
+            self._refused(instrument, "set_instrument_leverage", MAKER_ONLY)
+        elif not _is_leveraged(instrument):
             self._refused(instrument, "set_instrument_leverage", "the venue has leverage on perpetuals alone")
         elif not 0 < leverage < math.inf:
             self._refused(instrument, "set_instrument_leverage", f"{leverage!r} is no leverage")
         else:
-            lowest = max(market.min_initial_margin_fraction, 1)
             fraction = min(max(round(MARGIN_FRACTION_SCALE / leverage), lowest), MARGIN_FRACTION_SCALE)
             self._loop.call_soon_threadsafe(self._want, market.market_id, fraction, None)
 
@@ -167,6 +176,8 @@ class LeverageSettings:
             reason = f"{mode!r} is not one of {', '.join(_MODES)}" if wanted is None else "only perpetuals have one"
         elif wanted == self._intended(market_id).mode:
             return True
+        elif self.maker_only:
+            reason = MAKER_ONLY
         elif (reason := self._occupied(market_id)) == "":
             self._loop.call_soon_threadsafe(self._want, market_id, None, wanted)
             return True

@@ -10,14 +10,23 @@ No ``.env`` file is read.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import string
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from qubx_lighter.constants import MAX_CANCEL_ALL_AHEAD_S, MIN_CANCEL_ALL_AHEAD_S, NETWORKS, Network
+from qubx_lighter.constants import (
+    CUSTOM_NETWORK,
+    LOCAL_CHAIN_ID,
+    MAX_CANCEL_ALL_AHEAD_S,
+    MIN_CANCEL_ALL_AHEAD_S,
+    NETWORKS,
+    Network,
+)
 from qubx_lighter.errors import ConfigurationError
 
 _VENUE_FIELDS: Final = ("network", "base_url", "ws_url", "chain_id")
@@ -41,10 +50,12 @@ class LighterSettings(BaseSettings):
     """Every setting of one account on one venue; immutable.
 
     Attributes:
-        network: ``mainnet`` or ``testnet``; decides the URLs and the chain id that are not given.
+        network: ``mainnet``, ``testnet``, ``robinhood``, ``robinhood-testnet`` or ``custom``; decides the URLs, the chain id
+            and the collateral that are not given.
         base_url: REST, ``https://host``.
         ws_url: WebSocket; of a custom ``base_url`` it is ``ws(s)://host/stream``.
-        chain_id: what transactions are signed for; 304 for a custom ``base_url`` unless ``network`` says otherwise.
+        chain_id: what transactions are signed for. A ``base_url`` of one's own needs it, or the ``network`` that it stands
+            for, to sign anything; 304 on this machine, where the local venue is.
         account_index: the account, sub-account or pool that trades.
         api_key_index: the index under which the API key is registered; 0 to 3 belong to the venue's own apps.
         api_private_key: 80 hexadecimal digits, with or without ``0x``.
@@ -52,7 +63,7 @@ class LighterSettings(BaseSettings):
         market_slippage: worst price of a market order, as a fraction of the best price.
         quote_max_age_s: the oldest quote that a market order may be priced by.
         symbol_format: ``BASE-QUOTE`` for ``BTC-USDC``, ``BASEQUOTE`` for ``BTCUSDC``.
-        collateral: quote and settlement currency of perpetuals.
+        collateral: quote and settlement currency of perpetuals; by default the network's, as the venue names it.
         rest_timeout_s: one REST request.
         tx_timeout_s: from sending a transaction to giving up on its answer.
         startup_timeout_s: loading the markets at start.
@@ -70,10 +81,10 @@ class LighterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
-    network: Literal["mainnet", "testnet"] = "mainnet"
+    network: Literal["mainnet", "testnet", "robinhood", "robinhood-testnet", "custom"] = "mainnet"
     base_url: str
     ws_url: str
-    chain_id: int
+    chain_id: int | None = Field(default=None, ge=0, lt=2**31)
     account_index: int | None = Field(default=None, ge=0, le=_MAX_ACCOUNT_INDEX)
     api_key_index: int | None = Field(default=None, ge=0, le=_MAX_API_KEY_INDEX)
     api_private_key: SecretStr | None = None
@@ -81,7 +92,7 @@ class LighterSettings(BaseSettings):
     market_slippage: float = Field(default=0.01, gt=0, lt=1)
     quote_max_age_s: float = Field(default=10.0, gt=0)
     symbol_format: Literal["BASE-QUOTE", "BASEQUOTE"] = "BASE-QUOTE"
-    collateral: str = Field(default="USDC", min_length=1)
+    collateral: str = Field(min_length=1)
     rest_timeout_s: float = Field(default=10.0, gt=0)
     tx_timeout_s: float = Field(default=5.0, gt=0)
     startup_timeout_s: float = Field(default=15.0, gt=0)
@@ -120,6 +131,24 @@ class LighterSettings(BaseSettings):
         except ValidationError as error:
             raise ConfigurationError(_one_line(error)) from None
 
+    @property
+    def collateral_is_chosen(self) -> bool:
+        """Tell whether the user has named another collateral than the network's."""
+        return self.collateral != NETWORKS.get(self.network, NETWORKS["mainnet"]).collateral
+
+    def signing_chain_id(self) -> int:
+        """Return the chain id that transactions are signed for.
+
+        Raises:
+            ConfigurationError: it is not known.
+        """
+        if self.chain_id is None:
+            raise ConfigurationError(
+                f"LIGHTER: chain_id is missing: which chain {self.base_url} signs for cannot be guessed. Set params.chain_id "
+                f"(or {_ENV_PREFIX}CHAIN_ID), or params.network to what the address stands for: {', '.join(NETWORKS)}"
+            )
+        return self.chain_id
+
     def credentials(self) -> Credentials:
         """Return what signing needs, checked.
 
@@ -145,13 +174,19 @@ class LighterSettings(BaseSettings):
     def _derive_venue(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Fill in the venue's parts that are not given."""
         given = {name: value for name, value in values.items() if name not in _VENUE_FIELDS or value not in (None, "")}
-        network = given.setdefault("network", "mainnet")
-        if network not in NETWORKS:
-            raise ValueError(f"network {network!r} is not known{_nearest(str(network), NETWORKS)}")
-        venue = _venue(network, given.get("base_url"))
-        given["base_url"] = venue.rest_url
+        network, base_url = given.get("network"), given.get("base_url")
+        names = (*NETWORKS, CUSTOM_NETWORK)
+        if network not in (None, *names):
+            raise ValueError(f"network {network!r} is not known{_nearest(str(network), names)}")
+        if network == CUSTOM_NETWORK and base_url is None:
+            raise ValueError("network custom needs base_url, and chain_id to sign anything")
+        name, venue = _venue(network, base_url)
+        given["network"], given["base_url"] = name, venue.rest_url
         given.setdefault("ws_url", venue.ws_url)
-        given.setdefault("chain_id", venue.chain_id)
+        if venue.chain_id:
+            given.setdefault("chain_id", venue.chain_id)
+        if given.get("collateral") in (None, ""):
+            given["collateral"] = venue.collateral
         if not str(given["ws_url"]).startswith(("ws://", "wss://")):
             raise ValueError(f"ws_url {given['ws_url']!r} is not of the form wss://host/stream")
         return given
@@ -170,18 +205,33 @@ class LighterSettings(BaseSettings):
         return value.upper()
 
 
-def _venue(network: str, base_url: object) -> Network:
-    """Find the venue that ``base_url`` names, or make one up for a custom address."""
-    if base_url is None:
-        return NETWORKS[network]
+def _venue(network: str | None, base_url: object) -> tuple[str, Network]:
+    """Find the venue that is named, or make one up for a custom address; its chain id is 0 where nothing tells it."""
+    named = NETWORKS.get(network or "mainnet")
+    if base_url is None and named is not None:
+        return network or "mainnet", named
     url = str(base_url).strip().rstrip("/").removesuffix("/api/v1")
-    scheme, separator, host = url.partition("://")
-    if not separator or scheme not in ("http", "https") or not host:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("http", "https") or not rest:
         raise ValueError(f"base_url {url!r} is not of the form https://host")
-    for known in NETWORKS.values():
+    for name, known in NETWORKS.items():
         if known.rest_url == url:
-            return known
-    return Network(url, f"{'wss' if scheme == 'https' else 'ws'}://{host}/stream", NETWORKS[network].chain_id)
+            if network not in (None, CUSTOM_NETWORK, name):
+                raise ValueError(f"base_url {url!r} is {name}, and network is {network}: give one of them")
+            return name, known
+    ws_url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/stream"
+    if network in NETWORKS:
+        return network, NETWORKS[network]._replace(rest_url=url, ws_url=ws_url)
+    chain_id = LOCAL_CHAIN_ID if _is_local(url) else 0
+    return CUSTOM_NETWORK, Network(url, ws_url, chain_id, NETWORKS["mainnet"].collateral)
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def _from_credentials(credentials: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:

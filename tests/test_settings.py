@@ -125,7 +125,10 @@ def test_testnet_brings_its_urls_and_chain(params: dict[str, Any], credentials: 
     [
         (SIM, (SIM, "ws://127.0.0.1:8765/stream", 304)),
         (f"{SIM}/api/v1/", (SIM, "ws://127.0.0.1:8765/stream", 304)),
-        ("https://proxy.test", ("https://proxy.test", "wss://proxy.test/stream", 304)),
+        ("http://[::1]:8765", ("http://[::1]:8765", "ws://[::1]:8765/stream", 304)),
+        ("http://localhost:8765", ("http://localhost:8765", "ws://localhost:8765/stream", 304)),
+        ("https://proxy.test", ("https://proxy.test", "wss://proxy.test/stream", None)),
+        ("https://127.proxy.test.", ("https://127.proxy.test.", "wss://127.proxy.test./stream", None)),
         (
             "https://testnet.zklighter.elliot.ai/",
             ("https://testnet.zklighter.elliot.ai", "wss://testnet.zklighter.elliot.ai/stream", 300),
@@ -135,6 +138,74 @@ def test_testnet_brings_its_urls_and_chain(params: dict[str, Any], credentials: 
 def test_base_url_alone_is_enough(base_url: str, expected: tuple[str, str, int]) -> None:
     settings = LighterSettings.build({"base_url": base_url})
     assert expected == (settings.base_url, settings.ws_url, settings.chain_id)
+
+
+@pytest.mark.parametrize(
+    ("network", "base_url", "ws_url", "chain_id", "collateral"),
+    [
+        ("mainnet", "https://mainnet.zklighter.elliot.ai", "wss://mainnet.zklighter.elliot.ai/stream", 304, "USDC"),
+        ("testnet", "https://testnet.zklighter.elliot.ai", "wss://testnet.zklighter.elliot.ai/stream", 300, "USDC"),
+        ("robinhood", "https://api.rh.lighter.xyz", "wss://api.rh.lighter.xyz/stream", 466324, "USDG"),
+        (
+            "robinhood-testnet",
+            "https://api.rh-testnet.lighter.xyz",
+            "wss://api.rh-testnet.lighter.xyz/stream",
+            300,
+            "USDG",
+        ),
+    ],
+)
+def test_each_network_brings_its_urls_chain_and_collateral(
+    network: str, base_url: str, ws_url: str, chain_id: int, collateral: str
+) -> None:
+    settings = LighterSettings.build({"network": network})
+    expected = (network, base_url, ws_url, chain_id, collateral)
+    assert expected == (
+        settings.network,
+        settings.base_url,
+        settings.ws_url,
+        settings.signing_chain_id(),
+        settings.collateral,
+    )
+    assert settings == LighterSettings.build({"base_url": base_url})  # the address alone says the same
+
+
+def test_a_custom_network_signs_for_the_chain_that_is_given() -> None:
+    params = {"network": "custom", "base_url": "https://venue.test", "chain_id": 77, "collateral": "usde"}
+    settings = LighterSettings.build(params)
+    assert ("custom", "wss://venue.test/stream", 77, "USDE") == (
+        settings.network,
+        settings.ws_url,
+        settings.signing_chain_id(),
+        settings.collateral,
+    )
+
+
+def test_a_custom_address_without_a_chain_reads_and_signs_nothing() -> None:
+    settings = LighterSettings.build({"base_url": "https://venue.test"})
+    assert "custom" == settings.network
+    with pytest.raises(ConfigurationError, match=r"chain_id is missing.*LIGHTER_CHAIN_ID.*params\.network") as caught:
+        settings.signing_chain_id()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_custom_network_needs_an_address() -> None:
+    assert "network custom needs base_url" in message_of({"network": "custom"})
+
+
+def test_two_networks_at_once_are_refused() -> None:
+    params = {"network": "testnet", "base_url": "https://api.rh.lighter.xyz"}
+    assert "is robinhood, and network is testnet: give one of them" in message_of(params)
+
+
+def test_a_proxy_of_a_network_signs_for_it() -> None:
+    settings = LighterSettings.build({"network": "robinhood", "base_url": "https://proxy.test"})
+    assert ("https://proxy.test", "wss://proxy.test/stream", 466324, "USDG") == (
+        settings.base_url,
+        settings.ws_url,
+        settings.signing_chain_id(),
+        settings.collateral,
+    )
 
 
 def test_a_custom_address_of_the_testnet_signs_for_the_testnet() -> None:
@@ -179,8 +250,9 @@ def test_unknown_param_names_the_nearest_known_one() -> None:
 
 
 def test_wrong_network_names_the_known_ones() -> None:
-    assert "network 'mainet' is not known; did you mean 'mainnet'? (known: mainnet, testnet)" in message_of(
-        {"network": "mainet"}
+    assert (
+        "network 'mainet' is not known; did you mean 'mainnet'? (known: custom, mainnet, robinhood, robinhood-testnet, testnet)"
+        in message_of({"network": "mainet"})
     )
 
 

@@ -1,0 +1,118 @@
+"""Before anything is signed: the network, the collateral and the key's rights are compared with what the venue says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import pytest
+from loguru import logger
+
+from qubx_lighter.client import LighterClient
+from qubx_lighter.errors import ConfigurationError
+from qubx_lighter.settings import LighterSettings
+from qubx_lighter.start_checks import check_network, confirm_collateral, is_maker_only, warn_of_reserved_key
+from tests.live import Desk, LiveVenue
+
+URL = "https://venue.test"
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    lines: list[str] = []
+    number = logger.add(lambda message: lines.append(str(message.record["message"])), level="DEBUG")
+    yield lines
+    logger.remove(number)
+
+
+def client(body: dict[str, Any], status: int = 200) -> LighterClient:
+    """A client of a venue that has one answer."""
+    transport = httpx.MockTransport(lambda _request: httpx.Response(status, json=body))
+    return LighterClient(URL, attempts=1, transport=transport)
+
+
+def settings(**params: Any) -> LighterSettings:
+    return LighterSettings.build({"base_url": URL, "chain_id": 304} | params)
+
+
+def assets(*symbols: str) -> dict[str, Any]:
+    rows = [{"asset_id": number, "symbol": symbol, "decimals": 6} for number, symbol in enumerate(symbols, 1)]
+    return {"code": 200, "asset_details": rows}
+
+
+# --- network -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network_id", [304, 0])
+async def test_the_same_network_or_none_told_passes(network_id: int) -> None:
+    await check_network(client({"status": 200, "network_id": network_id, "timestamp": 1}), settings(), 304)
+
+
+async def test_another_network_is_an_error_in_one_line_that_says_what_to_change() -> None:
+    venue = client({"status": 200, "network_id": 300, "timestamp": 1})
+    with pytest.raises(ConfigurationError) as caught:
+        await check_network(venue, settings(), 304)
+    assert (
+        "https://venue.test says that its network id is 300, and chain_id is 304: every transaction would be refused. "
+        "Correct params.network (now custom), or base_url and chain_id" == str(caught.value)
+    )
+
+
+async def test_a_venue_that_cannot_be_asked_is_believed(log: list[str]) -> None:
+    await check_network(client({"code": 29500, "message": "down"}, 500), settings(), 304)
+    assert any("network could not be checked" in line for line in log)
+
+
+def test_a_run_with_the_wrong_chain_does_not_start(tmp_path: Path) -> None:
+    venue = LiveVenue(tmp_path)
+    with pytest.raises(click.ClickException, match="network id is 304, and chain_id is 300"):
+        Desk(venue, chain_id=300)
+    venue.close()
+
+
+# --- collateral --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_collateral_is_what_the_venue_says() -> None:
+    confirmed = await confirm_collateral(client(assets("ETH", "LIT", "USDG")), settings())
+    assert ("USDG", URL, 304) == (confirmed.collateral, confirmed.base_url, confirmed.chain_id)
+
+
+async def test_the_networks_collateral_is_confirmed() -> None:
+    given = settings()
+    assert given is await confirm_collateral(client(assets("ETH", "LIT", "usdc")), given)
+
+
+async def test_another_collateral_than_the_venues_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"params\.collateral is USDT.*margined in USDC: set it to USDC"):
+        await confirm_collateral(client(assets("ETH", "LIT", "USDC")), settings(collateral="USDT"))
+
+
+@pytest.mark.parametrize(("body", "status"), [({"code": 29404, "message": "none"}, 404), (assets("ETH"), 200)])
+async def test_a_venue_that_does_not_name_it_leaves_the_setting(body: dict[str, Any], status: int) -> None:
+    assert "USDC" == (await confirm_collateral(client(body, status), settings())).collateral
+
+
+# --- the key -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_maker_only_key_is_found_and_named(log: list[str]) -> None:
+    venue = client({"code": 200, "api_key_indexes": [4, 7]})
+    assert (True, False) == (await is_maker_only(venue, 100, 7), await is_maker_only(venue, 100, 5))
+    assert ["API key 7 of account 100 is maker-only"] == [line[9:47] for line in log]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [({"code": 20013, "message": "invalid auth"}, 401), ({"code": 200}, 200), ({}, 404)]
+)
+async def test_rights_that_the_venue_does_not_tell_are_no_obstacle(body: dict[str, Any], status: int) -> None:
+    assert await is_maker_only(client(body, status), 100, 7) is False
+
+
+@pytest.mark.parametrize(("index", "warned"), [(0, True), (3, True), (4, False), (254, False)])
+def test_the_apps_own_keys_are_warned_about(log: list[str], index: int, warned: bool) -> None:
+    warn_of_reserved_key(index)
+    assert warned == any(f"API key index {index} belongs to the venue's web and mobile apps" in line for line in log)
