@@ -1,0 +1,89 @@
+"""A run that is killed leaves its orders behind; the next one knows them for its own, and Qubx cancels them at its start."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qubx_lighter.sim import model
+from tests.live import BTC, ETH, MAKER, US, LiveVenue
+from tests.programs import EXAMPLES, QUBX, ROOT, process
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def venue(tmp_path: Path) -> Iterator[LiveVenue]:
+    venue = LiveVenue(tmp_path)
+    venue.quote(ETH, 399_900, 400_100)
+    venue.quote(BTC, 999_990, 1_000_010)
+    yield venue
+    venue.close()
+
+
+def command(folder: Path, venue: LiveVenue) -> list[str]:
+    """Give the command that runs the live example here, with orders that stay where they are."""
+    settings = yaml.safe_load((EXAMPLES / "live.yml").read_text())
+    settings["parameters"] |= {"lifetime_s": 600, "pace_s": 0.2}
+    settings["live"]["exchanges"]["LIGHTER"]["params"] = {"base_url": venue.venue.url}
+    (folder / "config.yml").write_text(yaml.safe_dump(settings))
+    return [*QUBX, "run", str(folder / "config.yml"), "-a", str(venue.accounts_file)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Give a run the way to the example strategy."""
+    paths = os.pathsep.join([str(EXAMPLES), str(ROOT)])
+    return os.environ | {"PYTHONPATH": paths, "QUBX_LOG_FOLDER": str(folder / "logs")}
+
+
+def stir(venue: LiveVenue) -> None:
+    """Have the maker change its mind, so that there are quotes to act on."""
+    for market_id, ticks in ((ETH, 399_900), (BTC, 999_990)):
+        index = venue.rest(market_id, ticks, 100, is_ask=False)
+        venue.execute(model.CancelOrder(MAKER, market_id, index))
+
+
+def wait_for(condition: Callable[[], object], running: subprocess.Popen[str], venue: LiveVenue) -> None:
+    """Wait for what a run does at the venue, while the market moves."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        stir(venue)
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_orders_of_a_killed_run_are_cancelled_by_the_next_one(venue: LiveVenue, tmp_path: Path) -> None:
+    def working() -> set[int]:
+        return set(venue.truth()["orders"])
+
+    def statuses(indexes: set[int]) -> set[str]:
+        rows = venue.ask(venue.engine.inactive_orders, US)
+        return {row.status for row in rows if row.order_index in indexes}
+
+    run, env = command(tmp_path, venue), environment(tmp_path)
+    with process(run, cwd=tmp_path, env=env) as first:
+        wait_for(lambda: len(working()) == 4, first, venue)  # both sides of both markets
+        first.send_signal(signal.SIGKILL)
+        first.wait(PATIENCE_S)
+    left_behind = working()
+    assert 4 == len(left_behind), "the orders of a killed run rest at the venue"
+    with process(run, cwd=tmp_path, env=env) as second:
+        wait_for(lambda: not working() & left_behind, second, venue)
+        assert {"canceled"} == statuses(left_behind)
+        wait_for(lambda: len(working()) == 4, second, venue)  # and it quotes anew
+        second.send_signal(signal.SIGINT)
+        output, _ = second.communicate(timeout=PATIENCE_S)
+    assert "Traceback" not in output
+    plain = re.sub("\x1b\\[[0-9;]*m", "", output)
+    assert 4 == len(re.findall("'RECOVERED' order qubx_[A-Z]+-USDC_[0-9]+ recovered from snapshot", plain))
+    assert 0 == second.returncode, output
+    assert set() == working()
