@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest
-from qubx.core.events import OrderCancelRejectedEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
+from qubx.core.events import OrderCanceledEvent, OrderCancelRejectedEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
 from qubx.core.exceptions import InvalidOrderParameters
 from qubx.core.interfaces import IHealthMonitor
 from qubx.core.series import Quote
@@ -28,9 +28,9 @@ from qubx_lighter.instruments import LighterInstrumentLoader, Market
 from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.order_plan import OrderPlanner, refuse_for_maker_only
 from qubx_lighter.protocol.codes import Outcome, refusal_of
-from qubx_lighter.protocol.requests import Request, RequestBook
+from qubx_lighter.protocol.requests import Request, RequestBook, Signature
 from qubx_lighter.recoveries import Recoveries
-from qubx_lighter.sender import Reply, Transaction, TransactionSender
+from qubx_lighter.sender import Reply, Sent, Transaction, TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import SignedTx, Signer
 
@@ -51,8 +51,7 @@ class LighterBroker:
     Args:
         settings: slippage of market orders, expiry of resting ones, how old a quote may be.
         instruments: the venue's markets.
-        signer: signs, off the loop.
-        sender: sends, in order.
+        sender: signs and sends, in order.
         requests: what is asked for, shared with the account processor.
         converter: the account's ids and conversions.
         emit: puts an event on Qubx's channel.
@@ -72,7 +71,6 @@ class LighterBroker:
         *,
         settings: LighterSettings,
         instruments: LighterInstrumentLoader,
-        signer: Signer,
         sender: TransactionSender,
         requests: RequestBook,
         converter: AccountConverter,
@@ -86,7 +84,6 @@ class LighterBroker:
     ) -> None:
         self._settings = settings
         self._instruments = instruments
-        self._signer = signer
         self._sender = sender
         self._requests = requests
         self._converter = converter
@@ -124,12 +121,12 @@ class LighterBroker:
         if plan.grouping is None:
             asked = Request(kind, client_id, market.market_id)
             fields = asdict(plan.orders[0])
-            sign = partial(self._signer.create_order, **fields, self_trade=plan.self_trade)
+            sign = partial(Signer.create_order, **fields, self_trade=plan.self_trade)
             self._send(asked, sign, self._order_refused)
             return
         asked = Request(kind, client_id, market.market_id, tx_type=TxType.CREATE_GROUPED_ORDERS)
         sign_group = partial(
-            self._signer.create_grouped_orders,
+            Signer.create_grouped_orders,
             grouping=plan.grouping,
             orders=plan.orders,
             self_trade=plan.self_trade,
@@ -139,7 +136,7 @@ class LighterBroker:
     def cancel(self, order: Order) -> None:
         """Queue a cancel, by the venue's id where it is known, else by ours."""
         market = self._market(order.instrument)
-        sign = partial(self._signer.cancel_order, market_id=market.market_id, index=self._converter.index_of(order))
+        sign = partial(Signer.cancel_order, market_id=market.market_id, index=self._converter.index_of(order))
         request = Request(TxType.CANCEL_ORDER, order.client_order_id, market.market_id, order.venue_order_id)
         self._send(request, sign, self._cancel_refused)
 
@@ -153,7 +150,7 @@ class LighterBroker:
         market = self._market(order.instrument)
         amendment = self._planner.amendment(order, market, price, quantity)
         sign = partial(
-            self._signer.modify_order,
+            Signer.modify_order,
             market_id=market.market_id,
             index=self._converter.index_of(order),
             **amendment._asdict(),
@@ -169,7 +166,6 @@ class LighterBroker:
         Also orders that this process did not place. What it ends is told order by order; a refusal is an error event.
         """
         market_id = None if instrument is None else self._market(instrument).market_id
-        sign = partial(self._signer.cancel_all, market_id=market_id)
         what = "cancel all" if instrument is None else f"cancel all of {instrument.symbol}"
 
         def replied(reply: Reply) -> None:
@@ -177,8 +173,16 @@ class LighterBroker:
                 logger.warning("lighter: {}: {} {} {}", what, reply.outcome.name, reply.code, reply.message)
                 self._emit(self._cancel_all_failed(instrument, reply))
 
-        transaction = Transaction(what, TxType.CANCEL_ALL_ORDERS, lambda nonce: sign(nonce=nonce), replied)
-        self._sender.submit(transaction)
+        self._sender.submit(
+            Transaction(
+                what,
+                TxType.CANCEL_ALL_ORDERS,
+                lambda signer, nonce: signer.cancel_all(market_id=market_id, nonce=nonce),
+                replied,
+                market_id=market_id,
+                sweeps=True,
+            )
+        )
 
     def _cancel_all_failed(self, instrument: Instrument | None, reply: Reply) -> object:
         unknown = reply.outcome is Outcome.UNKNOWN
@@ -199,13 +203,17 @@ class LighterBroker:
             refused(request, self._refusal(request, Reply(Outcome.REFUSED, halt.code, f"not sent: {halt.message}")))
             return
 
-        def sent(signed: SignedTx, nonce: int) -> None:
-            self._requests.sent(request, signed.tx_hash, nonce, self._now_ns())
+        def sent(sending: Sent) -> None:
+            signature = Signature(sending.api_key_index, sending.nonce)
+            self._requests.sent(request, sending.tx_hash, signature, self._now_ns())
 
         def replied(reply: Reply) -> None:
             self._requests.answered(request, reply.outcome, reply.tx_hash, self._now_ns())
             if reply.outcome is Outcome.ACCEPTED:
                 accepted()
+            if reply.withdrawn:
+                self._withdrawn(request)
+                return
             if reply.outcome is not Outcome.REFUSED:
                 return
             logger.debug("lighter: {} refused: {} {}", request, reply.code, reply.message)
@@ -215,9 +223,35 @@ class LighterBroker:
             if in_doubt:
                 self._look_up(request)
 
-        label = f"{request.kind.name.lower()} {request.client_id}"
-        tx_type = request.tx_type or request.kind
-        self._sender.submit(Transaction(label, tx_type, lambda nonce: sign(nonce=nonce), replied, sent))
+        self._sender.submit(
+            Transaction(
+                f"{request.kind.name.lower()} {request.client_id}",
+                request.tx_type or request.kind,
+                lambda signer, nonce: sign(signer, nonce=nonce),
+                replied,
+                sent,
+                request.client_id,
+                request.market_id,
+            )
+        )
+
+    def _withdrawn(self, request: Request) -> None:
+        """Tell what a cancel ended before it was sent: an order that never was, an amend of one that is to go."""
+        self._requests.take(request.kind, request.client_id)
+        exchange, now = self._converter.exchange, self._time.time()
+        ids: dict[str, Any] = {
+            "instrument": self._instruments.instrument(request.market_id),
+            "client_order_id": request.client_id,
+            "venue_order_id": request.venue_id,
+            "last_update_time": now,
+        }
+        if request.kind is TxType.CREATE_ORDER:
+            self._health.record_order_submit_response(exchange, request.client_id, now)
+            self._emit(OrderCanceledEvent(**ids))
+        elif request.kind is TxType.CANCEL_ORDER:
+            self._health.record_order_cancel_response(exchange, request.client_id, now)
+        else:
+            self._emit(OrderUpdateRejectedEvent(**ids, reason="its order was cancelled before it was sent"))
 
     # --- refusals ----------------------------------------------------------------------------------------------------
 

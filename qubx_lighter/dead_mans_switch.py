@@ -12,7 +12,6 @@ from qubx_lighter.constants import TxType
 from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.protocol.switch_schedule import SwitchSchedule
 from qubx_lighter.sender import Reply, Transaction, TransactionSender
-from qubx_lighter.signer import Signer
 
 _ONE_IS_QUEUED: Final = 21712
 
@@ -22,7 +21,6 @@ class DeadMansSwitch:
 
     Args:
         period_s: how long the account's orders outlive this process; the venue wants more than 5 minutes.
-        signer: signs.
         sender: sends, in order.
         loop: the loop.
         now_ms: Unix milliseconds.
@@ -32,13 +30,11 @@ class DeadMansSwitch:
         self,
         *,
         period_s: float,
-        signer: Signer,
         sender: TransactionSender,
         loop: asyncio.AbstractEventLoop,
         now_ms: Callable[[], int],
     ) -> None:
         self._period_s = period_s
-        self._signer = signer
         self._sender = sender
         self._loop = loop
         self._now_ms = now_ms
@@ -101,7 +97,7 @@ class DeadMansSwitch:
             Transaction(
                 "dead man's switch",
                 TxType.CANCEL_ALL_ORDERS,
-                lambda nonce: self._signer.schedule_cancel_all(time_ms=time_ms, nonce=nonce),
+                lambda signer, nonce: signer.schedule_cancel_all(time_ms=time_ms, nonce=nonce),
                 replied,
             )
         )
@@ -116,7 +112,7 @@ class DeadMansSwitch:
             Transaction(
                 "dead man's switch off",
                 TxType.CANCEL_ALL_ORDERS,
-                lambda nonce: self._signer.abort_scheduled_cancel_all(nonce=nonce),
+                lambda signer, nonce: signer.abort_scheduled_cancel_all(nonce=nonce),
                 replied,
             )
         )

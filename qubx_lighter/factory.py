@@ -296,13 +296,12 @@ class _Account:
             loop=gateway.loop,
             socket=self._socket,
             rest=gateway.client,
-            account_index=account_index,
-            api_key_index=api_key_index,
+            signers=[self._signer],
             timeout_s=settings.tx_timeout_s,
             batch_size=settings.batch_size,
             on_outcome=recoveries.heard,
         )
-        requests = RequestBook(api_key_index)
+        requests = RequestBook()
         converter = AccountConverter(
             exchange=exchange,
             account_index=account_index,
@@ -316,7 +315,6 @@ class _Account:
         )
         self._leverage = LeverageSettings(
             instruments=gateway.instruments,
-            signer=self._signer,
             watch=self._watch,
             working_orders=self._working_orders,
             emit=ctx.channel.send,
@@ -352,7 +350,6 @@ class _Account:
         broker = LighterBroker(
             settings=settings,
             instruments=gateway.instruments,
-            signer=self._signer,
             sender=self._sender,
             requests=requests,
             converter=converter,
@@ -367,7 +364,6 @@ class _Account:
         margin = IsolatedMargin(
             instruments=gateway.instruments,
             leverage=self._leverage,
-            signer=self._signer,
             watch=self._watch,
             collateral=settings.collateral,
             emit=ctx.channel.send,
@@ -389,7 +385,6 @@ class _Account:
         if settings.dead_mans_switch_s:
             self._switch = DeadMansSwitch(
                 period_s=settings.dead_mans_switch_s,
-                signer=self._signer,
                 sender=self._sender,
                 loop=gateway.loop,
                 now_ms=lambda: int(ctx.time_provider.time().astype("datetime64[ms]").astype("int64")),

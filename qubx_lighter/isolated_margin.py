@@ -15,7 +15,6 @@ from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.leverage import MAKER_ONLY, LeverageSettings
 from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.protocol.amounts import Amount, exact_units
-from qubx_lighter.signer import Signer
 from qubx_lighter.transaction_watch import End, TransactionWatch
 
 _OPERATIONS = {MarginMove.ADD: "add_isolated_margin", MarginMove.REMOVE: "remove_isolated_margin"}
@@ -27,7 +26,6 @@ class IsolatedMargin:
     Args:
         instruments: the venue's markets.
         leverage: which markets are isolated and hold a position.
-        signer: signs.
         watch: sends, and tells what became of it.
         collateral: the currency's name, for texts.
         emit: puts a tuple on Qubx's channel.
@@ -40,7 +38,6 @@ class IsolatedMargin:
         *,
         instruments: LighterInstrumentLoader,
         leverage: LeverageSettings,
-        signer: Signer,
         watch: TransactionWatch,
         collateral: str,
         emit: Callable[[object], None],
@@ -49,7 +46,6 @@ class IsolatedMargin:
     ) -> None:
         self._instruments = instruments
         self._leverage = leverage
-        self._signer = signer
         self._watch = watch
         self._collateral = collateral
         self._emit = emit
@@ -75,8 +71,12 @@ class IsolatedMargin:
             return False
         transaction = account_transactions.update_margin(market_id=market_id, amount=units, move=move)
         label = f"{move.name.lower()} {amount} {self._collateral} of margin of {instrument.symbol}"
-        sign = partial(self._signer.sign, transaction)
-        self._watch.submit(label, TxType.UPDATE_MARGIN, sign, partial(self._ended, instrument, move, label))
+        self._watch.submit(
+            label,
+            TxType.UPDATE_MARGIN,
+            lambda signer, nonce: signer.sign(transaction, nonce),
+            partial(self._ended, instrument, move, label),
+        )
         return True
 
     def _refusal(self, instrument: Instrument) -> str | None:

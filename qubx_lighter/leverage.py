@@ -50,8 +50,7 @@ class LeverageSettings:
 
     Args:
         instruments: the venue's markets and their limits.
-        signer: signs.
-        watch: sends, and tells what became of it.
+        watch: signs, sends, and tells what became of it.
         working_orders: counts the working orders of a market.
         emit: puts a tuple on Qubx's channel.
         time_provider: Qubx's clock.
@@ -66,7 +65,6 @@ class LeverageSettings:
         self,
         *,
         instruments: LighterInstrumentLoader,
-        signer: Signer,
         watch: TransactionWatch,
         working_orders: Callable[[int], int],
         emit: Callable[[object], None],
@@ -75,7 +73,6 @@ class LeverageSettings:
         pace_s: float = _PACE_S,
     ) -> None:
         self._instruments = instruments
-        self._signer = signer
         self._watch = watch
         self._working_orders = working_orders
         self._emit = emit
@@ -226,8 +223,8 @@ class LeverageSettings:
         changes_mode = setting.mode != self._standing(market_id).mode
         self._under_way[market_id] = setting
 
-        async def sign(nonce: int) -> SignedTx:
-            return await self._signer.update_leverage(
+        async def sign(signer: Signer, nonce: int) -> SignedTx:
+            return await signer.update_leverage(
                 market_id=market_id, initial_margin_fraction=setting.fraction, margin_mode=setting.mode, nonce=nonce
             )
 

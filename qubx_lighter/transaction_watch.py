@@ -19,8 +19,8 @@ from qubx_lighter.errors import LighterError
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.protocol.requests import failure, own_nonce
-from qubx_lighter.sender import Reply, Transaction, TransactionSender
-from qubx_lighter.signer import SignedTx
+from qubx_lighter.sender import Reply, Sent, Transaction, TransactionSender
+from qubx_lighter.signer import SignedTx, Signer
 
 _LOOK_UP_S: Final = 10.0
 _LOOK_UPS: Final = 6
@@ -51,7 +51,7 @@ class TransactionWatch:
         sender: sends.
         find: asks the venue for a transaction by its hash; None while it knows none.
         loop: where the asking happens.
-        api_key_index: whose transactions are ours.
+        api_key_index: the first key, which signs what is of no order.
         look_up_s: between an answer and the first question, and between two questions.
     """
 
@@ -71,19 +71,20 @@ class TransactionWatch:
         self._look_up_s = look_up_s
         self._under_way: dict[str, _Followed] = {}  # by each hash and the nonce of its transaction
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def submit(
         self,
         label: str,
         tx_type: TxType,
-        sign: Callable[[int], Awaitable[SignedTx]],
+        sign: Callable[[Signer, int], Awaitable[SignedTx]],
         ended: Callable[[End], None],
     ) -> None:
         """Queue a transaction; thread-safe; ``ended`` is called on the loop."""
         followed = _Followed(label, ended)
 
-        def sent(signed: SignedTx, nonce: int) -> None:
-            self._know(followed, signed.tx_hash, str(nonce))
+        def sent(sending: Sent) -> None:
+            self._know(followed, sending.tx_hash, str(sending.nonce))
 
         def replied(reply: Reply) -> None:
             self._replied(followed, reply)
@@ -99,6 +100,7 @@ class TransactionWatch:
 
     async def close(self) -> None:
         """Ask no more."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -114,7 +116,7 @@ class TransactionWatch:
         if reply.outcome is Outcome.REFUSED:
             self._end(followed, End(executed=False, code=reply.code, reason=reply.message))
             return
-        if not followed.keys:  # its end was seen before this reply
+        if not followed.keys or self._closed:  # its end was seen before this reply
             return
         followed.tx_hash = reply.tx_hash
         if reply.tx_hash:

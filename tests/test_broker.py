@@ -79,7 +79,7 @@ class Desk:
         self.looked_up: list[Request] = []
         self.quote: Quote | None = None
         self.connected = True
-        self.requests = RequestBook(4)
+        self.requests = RequestBook()
         self.signer = Signer(
             chain_id=304,
             account_index=5,
@@ -92,15 +92,13 @@ class Desk:
             loop=asyncio.get_running_loop(),
             socket=self.venue,
             rest=self.venue,
-            account_index=5,
-            api_key_index=4,
+            signers=[self.signer],
             timeout_s=5.0,
             on_outcome=self.recoveries.heard,
         )
         self.broker = LighterBroker(
             settings=LighterSettings.build({}),
             instruments=instruments,
-            signer=self.signer,
             sender=self.sender,
             requests=self.requests,
             converter=AccountConverter(

@@ -178,6 +178,7 @@ def test_where_nobody_knows_nothing_is_said_or_sent_again(code: int, shared: tup
         venue.fault(Kind.REFUSE, kind, code=code, text=words(code))
     in_doubt = desk.submit("ETH-USDC", 0.1, 3991.0)
     desk.amend(desk.order(order), price=3989.0)
+    desk.until(lambda: sender_stats(desk)["unknown"] == unknown + 2)
     desk.connector.cancel_order(desk.order(order))
     desk.until(lambda: sender_stats(desk)["unknown"] == unknown + 3)
     other = rests(desk)  # trading goes on

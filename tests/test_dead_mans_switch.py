@@ -93,11 +93,9 @@ class Desk:
             base_url="http://127.0.0.1:1",
         )
         self.sender = TransactionSender(
-            loop=loop, socket=self.venue, rest=self.venue, account_index=5, api_key_index=4, timeout_s=5.0
+            loop=loop, socket=self.venue, rest=self.venue, signers=[self.signer], timeout_s=5.0
         )
-        self.switch = DeadMansSwitch(
-            period_s=PERIOD_S, signer=self.signer, sender=self.sender, loop=loop, now_ms=lambda: NOW_MS
-        )
+        self.switch = DeadMansSwitch(period_s=PERIOD_S, sender=self.sender, loop=loop, now_ms=lambda: NOW_MS)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from pydantic import SecretStr
 
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.errors import (
@@ -18,19 +19,22 @@ from qubx_lighter.errors import (
     VenueError,
 )
 from qubx_lighter.protocol.codes import Cause, Outcome
-from qubx_lighter.protocol.wire import ErrorBody, TxReply
-from qubx_lighter.sender import Gate, Reply, Transaction, TransactionSender
-from qubx_lighter.signer import SignedTx
+from qubx_lighter.protocol.wire import ErrorBody, TxReply, TxRow
+from qubx_lighter.sender import Gate, Reply, Sent, Transaction, TransactionSender
+from qubx_lighter.signer import SignedTx, Signer
 
+NO_KEY = SecretStr("")  # nothing here is really signed
 Fate = Callable[["Venue", str], TxReply | Exception]
 
 
 class Venue:
     """Takes exactly the next nonce; ``fates`` decides what happens to the n-th transaction of a label."""
 
-    def __init__(self, next_nonce: int = 7) -> None:
+    def __init__(self, next_nonce: int = 7, keys: dict[int, int] | None = None) -> None:
         self.connected = True
         self.next = next_nonce
+        self.keys = keys  # next nonce by key, a thousand apart, in place of ``next``
+        self.next_nonce_error: Exception | None = None
         self.executed: list[str] = []
         self.received: list[tuple[str, int]] = []
         self.over_rest = 0
@@ -98,8 +102,13 @@ class Venue:
 
     async def next_nonce(self, account_index: int, api_key_index: int) -> int:
         """Tell the next nonce."""
-        assert (account_index, api_key_index) == (5, 4)
+        assert account_index == 5
         self.nonce_requests += 1
+        if self.next_nonce_error is not None:
+            raise self.next_nonce_error
+        if self.keys is not None:
+            return self.keys[api_key_index]
+        assert api_key_index == 4
         if self.unreachable:
             raise TransportError("no route")
         return self.next
@@ -108,6 +117,13 @@ class Venue:
 def take(venue: Venue, tx_info: str) -> TxReply | Exception:
     """Queue it if the nonce is right."""
     label, nonce = tx_info.split("@")
+    if venue.keys is not None:
+        key = int(nonce) // 1000
+        if int(nonce) != venue.keys[key]:
+            return TxReply(error=ErrorBody(Code.INVALID_NONCE, "invalid nonce"))
+        venue.keys[key] += 1
+        venue.executed.append(label)
+        return TxReply(code=200, tx_hash=f"venue-{tx_info}")
     if int(nonce) != venue.next:
         return TxReply(error=ErrorBody(Code.INVALID_NONCE, "invalid nonce"))
     venue.next += 1
@@ -136,22 +152,35 @@ def never_left(_venue: Venue, _tx_info: str) -> Exception:
     return NotSentError("socket is closed")
 
 
+class Slow:
+    """A signature that waits for the test."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+
 class Desk:
     """A sender and what it reported."""
 
-    def __init__(self, venue: Venue, batch_size: int = 1, gate: Gate | None = None) -> None:
+    def __init__(self, venue: Venue, batch_size: int = 1, gate: Gate | None = None, keys: Sequence[int] = (4,)) -> None:
         self.venue = venue
+        self.strangers: list[tuple[int, str]] = []
+        self.slow: dict[str, Slow] = {}
         self.replies: dict[str, Reply] = {}
         self.sender = TransactionSender(
             loop=asyncio.get_running_loop(),
             socket=venue,
             rest=venue,
-            account_index=5,
-            api_key_index=4,
+            signers=[
+                Signer(chain_id=304, account_index=5, api_key_index=key, private_key=NO_KEY, base_url="", workers=2)
+                for key in keys
+            ],
             timeout_s=1.0,
             retry_pause_s=0.0,
             batch_size=batch_size,
             gate=gate,
+            on_stranger=lambda key, evidence: self.strangers.append((key, evidence)),
         )
 
     def submit(
@@ -159,14 +188,27 @@ class Desk:
         *labels: str,
         tx_type: TxType = TxType.CREATE_ORDER,
         sign: Callable[[str, int], SignedTx] | None = None,
+        order_id: str = "",
+        sweeps: bool = False,
     ) -> None:
         """Queue transactions."""
         for label in labels:
-            self.sender.submit(Transaction(label, tx_type, self._signer(label, sign), self._note(label)))
+            signer, note = self._signer(label, sign), self._note(label)
+            self.sender.submit(Transaction(label, tx_type, signer, note, order_id=order_id, sweeps=sweeps))
 
-    def _signer(self, label: str, sign: Callable[[str, int], SignedTx] | None) -> Callable[[int], Awaitable[SignedTx]]:
-        async def run(nonce: int) -> SignedTx:
+    def signs_slowly(self, label: str) -> Slow:
+        """Have a transaction's signature wait."""
+        self.slow[label] = Slow()
+        return self.slow[label]
+
+    def _signer(
+        self, label: str, sign: Callable[[str, int], SignedTx] | None
+    ) -> Callable[[Signer, int], Awaitable[SignedTx]]:
+        async def run(_signer: Signer, nonce: int) -> SignedTx:
             await asyncio.sleep(0)
+            if slow := self.slow.get(label):
+                slow.begun.set()
+                await slow.go_on.wait()
             if sign is not None:
                 return sign(label, nonce)
             return SignedTx(int(TxType.CREATE_ORDER), f"{label}@{nonce}", f"local-{label}@{nonce}")
@@ -208,8 +250,12 @@ async def test_sends_in_the_order_of_the_calls_with_consecutive_nonces_without_w
 async def test_a_refusal_frees_its_nonce_and_those_behind_it_go_out_again_in_order() -> None:
     venue = Venue()
     venue.fates["b"] = [refuse(Code.NOT_ENOUGH_MARGIN)]
+    venue.hold = asyncio.Event()
     desk = Desk(venue)
     desk.submit("a", "b", "c", "d")
+    while len(venue.received) < 4:
+        await asyncio.sleep(0)
+    venue.hold.set()
     await desk.finish()
     assert venue.executed == ["a", "c", "d"]
     assert (
@@ -217,6 +263,37 @@ async def test_a_refusal_frees_its_nonce_and_those_behind_it_go_out_again_in_ord
         == desk.replies["b"]
     )
     assert desk.sender.stats()["resent"] == 2
+
+
+async def test_what_is_signed_behind_a_refused_one_is_signed_anew_and_never_written_with_the_old_nonce() -> None:
+    venue = Venue()
+    venue.fates["a"] = [refuse(Code.NOT_ENOUGH_MARGIN)]
+    desk = Desk(venue)
+    slow = desk.signs_slowly("b")
+    desk.submit("a", "b")
+    while "a" not in desk.replies:
+        await asyncio.sleep(0)
+    slow.go_on.set()
+    await desk.finish()
+    assert [("a", 7), ("b", 7)] == venue.received
+    assert (0, 2) == (desk.sender.stats()["resent"], venue.nonce_requests)
+
+
+async def test_signatures_are_made_ahead_of_the_wire_as_many_at_a_time_as_there_are_workers() -> None:
+    venue = Venue()
+    desk = Desk(venue)
+    first, second, third = (desk.signs_slowly(label) for label in "abc")
+    desk.submit("a", "b", "c")
+    await first.begun.wait()
+    await second.begun.wait()
+    second.go_on.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert ([], False) == (venue.received, third.begun.is_set())
+    first.go_on.set()
+    third.go_on.set()
+    await desk.finish()
+    assert [("a", 7), ("b", 8), ("c", 9)] == venue.received
 
 
 async def test_an_answer_that_never_comes_is_unknown_and_never_sent_again() -> None:
@@ -550,17 +627,310 @@ async def test_drain_tells_when_the_time_was_not_enough() -> None:
     assert await desk.sender.drain(1.0) is True
 
 
-async def test_close_ends_what_waits_for_an_answer() -> None:
-    venue = Venue()
+async def test_close_ends_what_waits_for_an_answer_what_waits_in_line_and_what_comes_later() -> None:
+    venue, budget = Venue(), Budget()
     venue.hold = asyncio.Event()
-    desk = Desk(venue)
-    desk.submit("a")
+    desk = Desk(venue, gate=budget)
+    desk.submit("a", tx_type=TxType.CANCEL_ORDER)
     while not venue.received:
         await asyncio.sleep(0)
-    await desk.sender.close()
     desk.submit("b")
+    while len(budget.asked) < 2:
+        await asyncio.sleep(0)
+    await desk.sender.close()
+    desk.submit("c")
+    await desk.finish()
+    assert [("a", 7)] == venue.received
+    assert Reply(Outcome.UNKNOWN, 0, "closed before the answer came", "local-a@7", 7) == desk.replies["a"]
+    assert {Reply(Outcome.REFUSED, message="not sent: closed")} == {desk.replies["b"], desk.replies["c"]}
+
+
+def test_what_is_submitted_when_the_loop_is_gone_is_refused() -> None:
+    async def make() -> Desk:
+        return Desk(Venue())
+
+    desk = asyncio.run(make())
+    desk.submit("a")
+    assert {"a": Reply(Outcome.REFUSED, message="not sent: closed")} == desk.replies
+
+
+# --- who goes first --------------------------------------------------------------------------------------------------
+
+
+async def test_a_cancel_overtakes_orders_that_wait_and_leverage_comes_last() -> None:
+    venue, budget = Venue(), Budget()
+    desk = Desk(venue, gate=budget)
+    desk.submit("leverage", tx_type=TxType.UPDATE_LEVERAGE)
+    desk.submit("order a", "order b")
+    while not budget.asked:
+        await asyncio.sleep(0)
+    desk.submit("cancel", tx_type=TxType.CANCEL_ORDER)
+    desk.submit("cancel all", tx_type=TxType.CANCEL_ALL_ORDERS)
+    while len(desk.replies) < 2:
+        await asyncio.sleep(0)
+    budget.open.set()
+    await desk.finish()
+    assert ["cancel", "cancel all", "order a", "order b", "leverage"] == venue.executed
+
+
+async def test_a_cancel_ends_its_order_that_was_not_sent_and_nothing_of_it_is_ever_sent() -> None:
+    venue, budget = Venue(), Budget()
+    desk = Desk(venue, gate=budget)
+    desk.submit("create", order_id="x")
+    desk.submit("amend", tx_type=TxType.MODIFY_ORDER, order_id="x")
+    while not budget.asked:
+        await asyncio.sleep(0)
+    desk.submit("cancel", tx_type=TxType.CANCEL_ORDER, order_id="x")
+    await desk.finish()
+    assert [] == venue.received
+    assert ["create", "amend", "cancel"] == list(desk.replies)
+    assert {Reply(Outcome.REFUSED, message="cancelled before it was sent", withdrawn=True)} == set(
+        desk.replies.values()
+    )
+    budget.open.set()
+    desk.submit("next")
+    await desk.finish()
+    assert ["next"] == venue.executed
+
+
+async def test_a_cancel_ends_its_order_that_is_being_signed_and_what_is_signed_behind_it_goes_on() -> None:
+    venue = Venue()
+    desk = Desk(venue)
+    signing = desk.signs_slowly("create")
+    desk.submit("create", order_id="x")
+    desk.submit("other", order_id="y")
+    await signing.begun.wait()
+    desk.submit("cancel", tx_type=TxType.CANCEL_ORDER, order_id="x")
     await asyncio.sleep(0)
-    assert ([("a", 7)], {}) == (venue.received, desk.replies)
+    signing.go_on.set()
+    await desk.finish()
+    assert [("other", 7)] == venue.received
+    assert desk.replies["create"].withdrawn
+    assert desk.replies["cancel"].withdrawn
+
+
+async def test_a_cancel_all_ends_what_was_asked_for_before_it_and_not_what_comes_later() -> None:
+    venue, budget = Venue(), Budget()
+    desk = Desk(venue, gate=budget)
+    desk.submit("a", "b")
+    while not budget.asked:
+        await asyncio.sleep(0)
+    desk.submit("all", tx_type=TxType.CANCEL_ALL_ORDERS, sweeps=True)
+    desk.submit("c")
+    while "all" not in desk.replies:
+        await asyncio.sleep(0)
+    budget.open.set()
+    await desk.finish()
+    assert ["all", "c"] == venue.executed
+    assert [True, True, False, False] == [desk.replies[label].withdrawn for label in ("a", "b", "all", "c")]
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_unexpected_error_in_an_exchange_is_an_unknown_outcome_and_the_next_ones_go_on() -> None:
+    venue = Venue()
+    venue.fates["b"] = [lambda _venue, _tx_info: ZeroDivisionError("a bug")]
+    desk = Desk(venue)
+    desk.submit("a", "b", "c")
+    await desk.finish()
+    assert {"a": Outcome.ACCEPTED, "b": Outcome.UNKNOWN, "c": Outcome.ACCEPTED} == desk.outcomes()
+    assert ["a", "c"] == venue.executed
+    assert (0, 0) == (desk.sender.stats()["queued"], desk.sender.stats()["in_flight"])
+
+
+async def test_an_unexpected_error_in_a_batch_leaves_none_without_an_outcome() -> None:
+    venue = Venue()
+    venue.fates["b"] = [lambda _venue, _tx_info: ZeroDivisionError("a bug")]
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a", "b")
+    await desk.finish()
+    desk.submit("c")
+    await desk.finish()
+    assert {"a": Outcome.UNKNOWN, "b": Outcome.UNKNOWN, "c": Outcome.ACCEPTED} == desk.outcomes()
+
+
+async def test_an_unexpected_error_of_the_signer_is_a_refusal_and_costs_no_nonce() -> None:
+    venue = Venue()
+    desk = Desk(venue)
+
+    def fail(_label: str, _nonce: int) -> SignedTx:
+        raise ZeroDivisionError("a bug")
+
+    desk.submit("a", sign=fail)
+    desk.submit("b")
+    await desk.finish()
+    assert {"a": Outcome.REFUSED, "b": Outcome.ACCEPTED} == desk.outcomes()
+    assert [("b", 7)] == venue.received
+
+
+async def test_an_unexpected_error_while_asking_for_a_nonce_refuses_what_waits() -> None:
+    venue = Venue()
+    venue.next_nonce_error = ZeroDivisionError("a bug")
+    desk = Desk(venue)
+    desk.submit("a", "b")
+    await desk.finish()
+    venue.next_nonce_error = None
+    desk.submit("c")
+    await desk.finish()
+    assert {"a": Outcome.REFUSED, "b": Outcome.REFUSED, "c": Outcome.ACCEPTED} == desk.outcomes()
+
+
+async def test_listeners_that_fail_stop_nothing() -> None:
+    venue = Venue()
+    desk = Desk(venue)
+    told: list[object] = []
+
+    def fail(what: object) -> None:
+        told.append(what)
+        raise ZeroDivisionError("a bug of a listener")
+
+    async def sign(_signer: Signer, nonce: int) -> SignedTx:
+        return SignedTx(int(TxType.CREATE_ORDER), f"a@{nonce}", "hash")
+
+    desk.sender.submit(Transaction("a", TxType.CREATE_ORDER, sign, fail, fail))
+    desk.submit("b")
+    await desk.finish()
+    assert [Sent("hash", 7, 4), Reply(Outcome.ACCEPTED, 200, "", "venue-a@7", 7)] == told
+    assert ["a", "b"] == venue.executed
+
+
+# --- several keys ----------------------------------------------------------------------------------------------------
+
+
+def keys_of(venue: Venue) -> dict[str, int]:
+    """Tell by which key each transaction came: their nonces are a thousand apart."""
+    return {label: nonce // 1000 for label, nonce in venue.received}
+
+
+async def test_orders_are_spread_over_the_keys_and_all_of_one_order_takes_the_same() -> None:
+    venue = Venue(keys={4: 4000, 5: 5000, 6: 6000})
+    venue.hold = asyncio.Event()
+    desk = Desk(venue, keys=(4, 5, 6))
+    for number in range(6):
+        desk.submit(f"create {number}", order_id=f"o{number}")
+    while len(venue.received) < 6:
+        await asyncio.sleep(0)
+    for number in range(6):
+        desk.submit(f"cancel {number}", order_id=f"o{number}", tx_type=TxType.CANCEL_ORDER)
+    while len(venue.received) < 12:
+        await asyncio.sleep(0)
+    venue.hold.set()
+    await desk.finish()
+    keys = keys_of(venue)
+    assert [2, 2, 2] == [[keys[f"create {number}"] for number in range(6)].count(key) for key in (4, 5, 6)]
+    for number in range(6):
+        assert keys[f"create {number}"] == keys[f"cancel {number}"]
+    assert {Outcome.ACCEPTED} == set(desk.outcomes().values())
+
+
+async def test_what_is_of_no_order_takes_the_first_key() -> None:
+    venue = Venue(keys={4: 4000, 5: 5000})
+    desk = Desk(venue, keys=(4, 5))
+    desk.submit("leverage", "leverage again", tx_type=TxType.UPDATE_LEVERAGE)
+    desk.submit("all", tx_type=TxType.CANCEL_ALL_ORDERS)
+    await desk.finish()
+    assert {4} == set(keys_of(venue).values())
+
+
+async def test_a_cancel_all_ends_what_waits_for_any_key() -> None:
+    venue, budget = Venue(keys={4: 4000, 5: 5000}), Budget()
+    desk = Desk(venue, keys=(4, 5), gate=budget)
+    for number in range(4):
+        desk.submit(f"create {number}", order_id=f"o{number}")
+    while len(budget.asked) < 2:
+        await asyncio.sleep(0)
+    desk.submit("all", tx_type=TxType.CANCEL_ALL_ORDERS, sweeps=True)
+    await desk.finish()
+    assert ["all"] == venue.executed
+    assert all(desk.replies[f"create {number}"].withdrawn for number in range(4))
+
+
+async def test_a_key_that_is_in_trouble_does_not_hold_up_another() -> None:
+    venue = Venue(keys={4: 4000, 5: 5000})
+    desk = Desk(venue, keys=(4, 5))
+    stuck = desk.signs_slowly("create 0")
+    for number in range(4):
+        desk.submit(f"create {number}", order_id=f"o{number}")
+    while len(desk.replies) < 2:
+        await asyncio.sleep(0)
+    assert 1 == len({key for label, key in keys_of(venue).items() if label in desk.replies})
+    stuck.go_on.set()
+    await desk.finish()
+    assert 4 == len(venue.executed)
+
+
+# --- somebody else on our key ----------------------------------------------------------------------------------------
+
+
+def row_of(nonce: int, tx_hash: str, key: int = 4) -> TxRow:
+    return TxRow(hash=tx_hash, type=int(TxType.CREATE_ORDER), status=2, api_key_index=key, nonce=nonce)
+
+
+async def test_a_process_that_takes_our_nonces_is_reported_once_and_trading_goes_on() -> None:
+    venue = Venue()
+    desk = Desk(venue)
+    for number in range(5):
+        desk.submit(f"t{number}")
+        await desk.finish()
+        venue.next += 1
+    assert [f"t{number}" for number in range(5)] == venue.executed
+    assert [4] == [key for key, _ in desk.strangers]
+    assert "9, counts transactions that this process never sent" in desk.strangers[0][1]
+
+
+async def test_our_own_lost_answers_are_no_other_process() -> None:
+    venue = Venue()
+    venue.fates["b"], venue.fates["d"] = [lose_reply], [lose_request]
+    desk = Desk(venue)
+    for label in "abcdef":
+        desk.submit(label)
+        await desk.finish()
+    assert ["a", "b", "c", "e", "f"] == venue.executed
+    assert [] == desk.strangers
+
+
+async def test_a_request_that_arrives_late_is_no_other_process() -> None:
+    venue = Venue()
+    venue.fates["a"] = [lose_request]
+    desk = Desk(venue)
+    desk.submit("a")
+    await desk.finish()
+    desk.submit("b", sign=lambda label, nonce: arrives(venue, label, nonce))
+    await desk.finish()
+    assert ["a", "b"] == venue.executed
+    assert [] == desk.strangers
+
+
+def arrives(venue: Venue, label: str, nonce: int) -> SignedTx:
+    """Sign, while what was given up as lost arrives at the venue after all."""
+    if "a" not in venue.executed:
+        take(venue, f"a@{nonce}")
+    return SignedTx(int(TxType.CREATE_ORDER), f"{label}@{nonce}", f"local-{label}@{nonce}")
+
+
+async def test_rows_of_our_own_transactions_and_of_a_former_run_are_no_other_process() -> None:
+    desk = Desk(Venue())
+    desk.sender.observe(row_of(99, "before anything"))
+    desk.submit("a")
+    await desk.finish()
+    desk.sender.observe(row_of(7, "venue-a@7"))
+    desk.sender.observe(row_of(7, "local-a@7"))
+    desk.sender.observe(row_of(6, "of a former run"))
+    desk.sender.observe(row_of(8, "of another key", key=9))
+    assert [] == desk.strangers
+
+
+async def test_a_row_that_we_never_wrote_is_another_process() -> None:
+    desk = Desk(Venue())
+    desk.submit("a")
+    await desk.finish()
+    desk.sender.observe(row_of(8, "not ours"))
+    desk.sender.observe(row_of(9, "not ours either"))
+    assert [(4, "the account's stream shows a transaction of type 14 with nonce 8")] == desk.strangers
+
+
+# --- whatever happens ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("another_process", [False, True])

@@ -33,7 +33,7 @@ from qubx.core.exceptions import InvalidOrderParameters, NotSupported
 
 from qubx_lighter.connector import connector_of
 from qubx_lighter.constants import Code, TxType
-from qubx_lighter.protocol.requests import Request
+from qubx_lighter.protocol.requests import Request, Signature
 from qubx_lighter.sim import model
 from tests.live import BTC, ETH, MAKER, US, Desk, LiveVenue, desk_on
 
@@ -421,7 +421,7 @@ def test_a_leverage_that_the_position_cannot_bear_is_an_error_and_not_believed(d
 def test_what_fails_at_the_sequencer_after_code_200_is_a_rejection(desk: Desk, kind: TxType, event: type) -> None:
     processor = desk.connector.account  # type: ignore[attr-defined]
     request = processor._requests.open(Request(kind, "qubx_ETH-USDC_5", ETH, "77"))
-    processor._requests.sent(request, "abc", 10**9, 1)
+    processor._requests.sent(request, "abc", Signature(4, 10**9), 1)
     row = {
         "hash": "abc",
         "type": int(kind),

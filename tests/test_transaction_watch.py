@@ -7,13 +7,14 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+from pydantic import SecretStr
 
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.errors import OutcomeUnknownError, TransportError
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.wire import ErrorBody, TxReply, TxRow
 from qubx_lighter.sender import TransactionSender
-from qubx_lighter.signer import SignedTx
+from qubx_lighter.signer import SignedTx, Signer
 from qubx_lighter.transaction_watch import End, TransactionWatch
 
 KEY_INDEX = 4
@@ -66,7 +67,7 @@ def tx_row(status: int, *, tx_hash: str = "venue", nonce: int = 7, error: str = 
 ACCEPTED = TxReply(code=200, tx_hash="venue")
 
 
-async def sign(nonce: int) -> SignedTx:
+async def sign(_signer: Signer, nonce: int) -> SignedTx:
     return SignedTx(20, f"info@{nonce}", f"local-{nonce}")
 
 
@@ -75,9 +76,10 @@ async def ends(
 ) -> list[End]:
     """Submit one transaction, let ``act`` happen after its answer, and return the ends that were told."""
     loop = asyncio.get_running_loop()
-    sender = TransactionSender(
-        loop=loop, socket=venue, rest=venue, account_index=5, api_key_index=KEY_INDEX, timeout_s=1.0, retry_pause_s=0.0
+    signer = Signer(
+        chain_id=304, account_index=5, api_key_index=KEY_INDEX, private_key=SecretStr(""), base_url="http://127.0.0.1:1"
     )
+    sender = TransactionSender(loop=loop, socket=venue, rest=venue, signers=[signer], timeout_s=1.0, retry_pause_s=0.0)
     watch = TransactionWatch(sender=sender, find=venue.find, loop=loop, api_key_index=KEY_INDEX, look_up_s=0.001)
     told: list[End] = []
     came = asyncio.Event()

@@ -48,9 +48,9 @@ class NonceSequence:
         return self._next is None
 
     @property
-    def can_allocate(self) -> bool:
-        """Tell whether ``allocate`` would succeed."""
-        return self._next is not None and len(self._outstanding) < self._window
+    def room(self) -> int:
+        """How many times ``allocate`` would succeed."""
+        return 0 if self._next is None else self._window - len(self._outstanding)
 
     @property
     def outstanding(self) -> frozenset[int]:

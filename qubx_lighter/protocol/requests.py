@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.protocol import wire
@@ -38,6 +38,13 @@ _PROGRESS: Final = {
 }
 
 
+class Signature(NamedTuple):
+    """What a transaction is known by besides its hash: a nonce of an API key."""
+
+    api_key_index: int
+    nonce: int
+
+
 @dataclass(slots=True)
 class Request:
     """One write; ``price`` and ``quantity`` are what an amend asked for (quantity: the new total), None = unchanged.
@@ -60,12 +67,11 @@ class Request:
 class RequestBook:
     """The latest request of each kind for each client id; bounded, oldest out first; callable from any thread."""
 
-    def __init__(self, api_key_index: int, capacity: int = _CAPACITY) -> None:
-        self._api_key_index = api_key_index
+    def __init__(self, capacity: int = _CAPACITY) -> None:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._latest: OrderedDict[tuple[TxType, str], Request] = OrderedDict()
-        self._by_transaction: OrderedDict[str, Request] = OrderedDict()
+        self._by_transaction: OrderedDict[str | Signature, Request] = OrderedDict()
 
     def open(self, request: Request) -> Request:
         """Keep a request from the moment it is queued."""
@@ -76,11 +82,11 @@ class RequestBook:
                 self._latest.popitem(last=False)
         return request
 
-    def sent(self, request: Request, tx_hash: str, nonce: int, now_ns: int) -> None:
-        """Note that the request was written under ``tx_hash`` and ``nonce``; a request sent again has others."""
+    def sent(self, request: Request, tx_hash: str, signature: Signature, now_ns: int) -> None:
+        """Note that the request was written under ``tx_hash`` and a key's nonce; a request sent again has others."""
         request.progress, request.time_ns = Progress.SENT, now_ns
         request.tx_hash = tx_hash
-        self._index(request, tx_hash, _nonce_key(nonce))
+        self._index(request, tx_hash, signature)
 
     def answered(self, request: Request, outcome: Outcome, tx_hash: str, now_ns: int) -> None:
         """Note the outcome; the venue's hash is indexed beside ours, should it differ."""
@@ -110,14 +116,14 @@ class RequestBook:
 
     def of_transaction(self, row: wire.TxRow) -> Request | None:
         """Find the request that a transaction carried, by its hash or, where the venue hashes otherwise, by its nonce."""
-        nonce = own_nonce(row, self._api_key_index)
+        signature = signed_by(row)
         with self._lock:
             request = self._by_transaction.get(row.hash)
-            if request is None and nonce is not None:
-                request = self._by_transaction.get(_nonce_key(nonce))
+            if request is None and signature is not None:
+                request = self._by_transaction.get(signature)
         return request if request is not None and (request.tx_type or request.kind) == row.type else None
 
-    def _index(self, request: Request, *keys: str) -> None:
+    def _index(self, request: Request, *keys: str | Signature) -> None:
         with self._lock:
             for key in keys:
                 self._by_transaction[key] = request
@@ -126,12 +132,8 @@ class RequestBook:
                 self._by_transaction.popitem(last=False)
 
 
-def _nonce_key(nonce: int) -> str:
-    return f"nonce {nonce}"
-
-
-def own_nonce(row: wire.TxRow, api_key_index: int) -> int | None:
-    """Give a transaction's nonce if our key signed it: the account's stream shows every key's, and each counts for itself.
+def signed_by(row: wire.TxRow) -> Signature | None:
+    """Tell which key signed a transaction: the account's stream shows every key's, and each counts for itself.
 
     Rows of 2025 name the key only in the transaction's own text; a row that names none is nobody's.
     """
@@ -142,7 +144,13 @@ def own_nonce(row: wire.TxRow, api_key_index: int) -> int | None:
         except ValueError:
             info = {}
         index = info.get("ApiKeyIndex") if isinstance(info, dict) else None
-    return row.nonce if index == api_key_index else None
+    return Signature(index, row.nonce) if isinstance(index, int) else None
+
+
+def own_nonce(row: wire.TxRow, api_key_index: int) -> int | None:
+    """Give a transaction's nonce if the key of this index signed it."""
+    signature = signed_by(row)
+    return signature.nonce if signature is not None and signature.api_key_index == api_key_index else None
 
 
 def failure(row: wire.TxRow) -> str | None:

@@ -19,7 +19,7 @@ def test_nothing_is_given_out_before_the_venue_was_asked() -> None:
     sequence = NonceSequence()
     assert not sequence.synchronised
     assert sequence.needs_sync
-    assert not sequence.can_allocate
+    assert not sequence.room
     with pytest.raises(RuntimeError, match="not synchronised"):
         sequence.allocate()
 
@@ -58,7 +58,7 @@ def test_a_refusal_before_others_leaves_a_hole_and_needs_a_sync() -> None:
     sequence.allocate()
     sequence.refused(5)
     assert sequence.needs_sync
-    assert not sequence.can_allocate
+    assert not sequence.room
     sequence.refused(6)  # follows from the first
     assert sequence.needs_sync
     sequence.synchronise(5)
@@ -88,11 +88,11 @@ def test_the_window_bounds_what_is_outstanding() -> None:
     sequence = synchronised(0, window=2)
     first = sequence.allocate()
     sequence.allocate()
-    assert not sequence.can_allocate
+    assert not sequence.room
     with pytest.raises(RuntimeError, match="2 nonces are outstanding"):
         sequence.allocate()
     sequence.accepted(first)
-    assert sequence.can_allocate
+    assert sequence.room
     assert 2 == sequence.allocate()
 
 
@@ -124,7 +124,7 @@ def test_the_venue_never_sees_a_nonce_it_does_not_expect_unless_it_refused_one_b
             if sequence.needs_sync and not sequence.outstanding:
                 sequence.synchronise(expected)
                 hole = False
-            if not sequence.can_allocate:
+            if not sequence.room:
                 continue
             nonce = sequence.allocate()
             assert nonce not in answers

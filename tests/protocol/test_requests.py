@@ -7,7 +7,7 @@ import pytest
 from qubx_lighter.constants import TxType
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.codes import Outcome
-from qubx_lighter.protocol.requests import Progress, Request, RequestBook, failure
+from qubx_lighter.protocol.requests import Progress, Request, RequestBook, Signature, failure
 
 
 def create(client_id: str) -> Request:
@@ -19,7 +19,7 @@ def row(tx_hash: str, kind: TxType = TxType.CREATE_ORDER, nonce: int = -1) -> wi
 
 
 def test_a_request_is_found_by_order_from_the_moment_it_is_queued() -> None:
-    book = RequestBook(4)
+    book = RequestBook()
     request = book.open(create("a"))
     assert request is book.latest(TxType.CREATE_ORDER, "a")
     assert Progress.QUEUED is request.progress
@@ -27,9 +27,9 @@ def test_a_request_is_found_by_order_from_the_moment_it_is_queued() -> None:
 
 
 def test_a_sent_request_is_found_by_every_hash_it_had() -> None:
-    book = RequestBook(4)
+    book = RequestBook()
     request = book.open(create("a"))
-    book.sent(request, "ours", 8, now_ns=5)
+    book.sent(request, "ours", Signature(4, 8), now_ns=5)
     assert (Progress.SENT, 5) == (request.progress, request.time_ns)
     book.answered(request, Outcome.ACCEPTED, "theirs", now_ns=6)
     assert (Progress.ACCEPTED, 6, "theirs") == (request.progress, request.time_ns, request.tx_hash)
@@ -41,11 +41,11 @@ def test_a_sent_request_is_found_by_every_hash_it_had() -> None:
 
 
 def test_a_nonce_belongs_to_the_last_that_was_sent_with_it() -> None:
-    book = RequestBook(4)
+    book = RequestBook()
     first, second = book.open(create("a")), book.open(create("b"))
-    book.sent(first, "first", 8, now_ns=1)
-    book.sent(first, "first again", 9, now_ns=2)
-    book.sent(second, "second", 8, now_ns=3)
+    book.sent(first, "first", Signature(4, 8), now_ns=1)
+    book.sent(first, "first again", Signature(4, 9), now_ns=2)
+    book.sent(second, "second", Signature(4, 8), now_ns=3)
     assert second is book.of_transaction(row("unheard of", nonce=8))
     assert first is book.of_transaction(row("unheard of", nonce=9))
 
@@ -54,15 +54,15 @@ def test_a_nonce_belongs_to_the_last_that_was_sent_with_it() -> None:
     ("outcome", "progress"), [(Outcome.REFUSED, Progress.REFUSED), (Outcome.UNKNOWN, Progress.UNKNOWN)]
 )
 def test_an_answer_without_a_hash_keeps_ours(outcome: Outcome, progress: Progress) -> None:
-    book = RequestBook(4)
+    book = RequestBook()
     request = book.open(create("a"))
-    book.sent(request, "ours", 8, now_ns=5)
+    book.sent(request, "ours", Signature(4, 8), now_ns=5)
     book.answered(request, outcome, "", now_ns=6)
     assert (progress, "ours") == (request.progress, request.tx_hash)
 
 
 def test_a_newer_request_of_a_kind_replaces_the_older_one() -> None:
-    book = RequestBook(4)
+    book = RequestBook()
     book.open(Request(TxType.MODIFY_ORDER, "a", 1, price=1.0))
     newer = book.open(Request(TxType.MODIFY_ORDER, "a", 1, price=2.0))
     assert newer is book.latest(TxType.MODIFY_ORDER, "a")
@@ -81,37 +81,37 @@ def test_a_newer_request_of_a_kind_replaces_the_older_one() -> None:
     ],
 )
 def test_the_same_nonce_of_another_key_is_another_bots(index: int | None, info: str, ours: bool) -> None:
-    book = RequestBook(4)
+    book = RequestBook()
     request = book.open(create("a"))
-    book.sent(request, "ours", 8, now_ns=1)
+    book.sent(request, "ours", Signature(4, 8), now_ns=1)
     theirs = wire.TxRow(hash="unheard of", type=14, status=0, nonce=8, api_key_index=index, info=info)
     assert (request if ours else None) is book.of_transaction(theirs)
 
 
 def test_what_was_written_and_not_seen_to_end_is_listed() -> None:
-    book = RequestBook(4)
+    book = RequestBook()
     queued, sent, refused, unknown = (book.open(create(name)) for name in "abcd")
     for request in (sent, refused, unknown):
-        book.sent(request, f"hash-{request.client_id}", 8, now_ns=1)
+        book.sent(request, f"hash-{request.client_id}", Signature(4, 8), now_ns=1)
     book.answered(refused, Outcome.REFUSED, "", now_ns=2)
     book.answered(unknown, Outcome.UNKNOWN, "", now_ns=2)
-    book.sent(book.open(Request(TxType.CANCEL_ORDER, "b", 1)), "hash-cancel", 9, now_ns=3)
+    book.sent(book.open(Request(TxType.CANCEL_ORDER, "b", 1)), "hash-cancel", Signature(4, 9), now_ns=3)
     assert [sent, unknown] == book.unseen(TxType.CREATE_ORDER)
     assert Progress.QUEUED is queued.progress
 
 
 def test_what_was_taken_is_gone() -> None:
-    book = RequestBook(4)
+    book = RequestBook()
     request = book.open(create("a"))
-    book.sent(request, "hash", 8, now_ns=5)
+    book.sent(request, "hash", Signature(4, 8), now_ns=5)
     assert request is book.take(TxType.CREATE_ORDER, "a")
     assert book.take(TxType.CREATE_ORDER, "a") is None
 
 
 def test_the_oldest_is_forgotten_beyond_the_capacity() -> None:
-    book = RequestBook(4, capacity=2)
+    book = RequestBook(capacity=2)
     for nonce, name in enumerate("abc"):
-        book.sent(book.open(create(name)), f"hash-{name}", nonce, now_ns=1)
+        book.sent(book.open(create(name)), f"hash-{name}", Signature(4, nonce), now_ns=1)
     assert book.latest(TxType.CREATE_ORDER, "a") is None
     assert book.of_transaction(row("hash-a", nonce=0)) is None
     assert book.latest(TxType.CREATE_ORDER, "c") is not None
