@@ -157,7 +157,7 @@ class LiveVenue:
             engine, account = self.engine, self.engine.account(US)
             return {
                 "orders": {
-                    order.order_index: (order.initial_lots, order.filled_lots, order.price_ticks)
+                    order.order_index: (order.initial_lots, order.filled_lots, _price_of(order))
                     for order in engine.active_orders(US)
                     if not is_terminal(order.status)
                 },
@@ -171,6 +171,13 @@ class LiveVenue:
         """Close it."""
         self._thread.run(self._context.__aexit__(None, None, None))
         self._thread.stop()
+
+
+def _price_of(order: model.Order) -> int:
+    """Give what Qubx calls an order's price: its trigger for as long as it waits for it."""
+    return (
+        order.trigger_price_ticks if order.status == model.PENDING and order.trigger_price_ticks else order.price_ticks
+    )
 
 
 async def _maybe(result: Any) -> Any:

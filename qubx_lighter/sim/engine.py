@@ -14,9 +14,10 @@ from typing import Final
 
 import msgspec
 
-from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, Code
+from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, CancelAllTime, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import account_settings, ledger, margin, transactions
+from qubx_lighter.sim import account_settings, batches, ledger, margin, transactions
+from qubx_lighter.sim.agenda import Duty
 from qubx_lighter.sim.ledger import Account, ApiKey
 from qubx_lighter.sim.liquidation import Liquidation, Liquidator
 from qubx_lighter.sim.margin import Risk
@@ -41,16 +42,18 @@ from qubx_lighter.sim.model import (
     RegisterKey,
     Result,
     SettleFunding,
+    SubmitBatch,
     SubmitTransaction,
     Trade,
     TransactionDone,
     TxRecord,
 )
-from qubx_lighter.sim.sequencer import Sequencer
+from qubx_lighter.sim.sequencer import Change, Sequencer
 from qubx_lighter.sim.transactions import (
     Attribute,
     CancelAllTx,
     CancelOrderTx,
+    CreateGroupedOrdersTx,
     CreateOrderTx,
     ModifyOrderTx,
     Transaction,
@@ -62,6 +65,7 @@ from qubx_lighter.sim.transactions import (
 NEWEST: Final = 2**63 - 1
 """The trade id above all."""
 
+_CANCEL_ALL_QUEUED: Final = 21712
 _TRANSACTIONS: Final = 100_000
 _LAST_API_KEY: Final = 254
 
@@ -103,20 +107,26 @@ class Engine:
         """
         sequencer = self._sequencer
         sequencer.let_time_pass(now)
+        records: list[TxRecord] = []
         try:
-            order_index, record = self._carry_out(command)
+            order_index = self._carry_out(command, records)
         except VenueError as error:
             self._end()
             return Result(int(error.code), error.message)
         self._end()
-        if record is not None:
+        for record in records:
             self._remember(record)
             sequencer.events.append(TransactionDone(record))
         return Result(CODE_OK, order_index=order_index)
 
     def _end(self) -> None:
-        """End a command: liquidate whom it has left without margin, and tell what changed."""
+        """End a command: execute what it has triggered, liquidate whom it has left without margin, and tell what changed."""
+        pending = self._sequencer.pending
+        pending.settle()
+        pending.run_triggers()
         self._liquidator.run()
+        while pending.run_triggers():
+            self._liquidator.run()
         self._sequencer.flush()
 
     def drain(self) -> list[Event]:
@@ -125,18 +135,30 @@ class Engine:
         self._sequencer.events = []
         return events
 
-    def _carry_out(self, command: Command) -> tuple[int, TxRecord | None]:
+    def _carry_out(self, command: Command, records: list[TxRecord]) -> int:
+        """Carry out a command; give the order that it created, and add the transactions that were taken."""
         match command:
             case SubmitTransaction():
-                return self._submit(command)
+                return self._submit(command, records)
+            case SubmitBatch():
+                self._submit_batch(command, records)
             case PlaceOrder():
                 expiry = transactions.default_expiry_ms(command, self.now)
-                order = self._sequencer.place(msgspec.structs.replace(command, order_expiry_ms=expiry))
-                return order.order_index, None
+                return self._sequencer.place(msgspec.structs.replace(command, order_expiry_ms=expiry)).order_index
             case CancelOrder(account_index, market_id, index):
                 self._sequencer.cancel(self._sequencer.resting_order(account_index, market_id, index))
             case CancelAll(account_index):
-                self._cancel_all(self._sequencer.account(account_index))
+                self._sequencer.cancel_all(self._sequencer.account(account_index))
+            case EndOrder(order_index, status):
+                self._sequencer.end(order_index, status)
+            case AdvanceTime():
+                pass
+            case _:
+                self._administer(command)
+        return 0
+
+    def _administer(self, command: Command) -> None:
+        match command:
             case CreateMarket(spec):
                 self._create_market(spec)
             case CreateAccount():
@@ -145,15 +167,10 @@ class Engine:
                 self._register_key(command)
             case Deposit(account_index, amount_micro):
                 self._deposit(self._sequencer.account(account_index), amount_micro)
-            case EndOrder(order_index, status):
-                self._sequencer.end(order_index, status)
             case SettleFunding():
                 self._settle_funding(command)
             case AcknowledgeNotification():
                 self._acknowledge(command)
-            case AdvanceTime():
-                pass
-        return 0, None
 
     def _create_market(self, spec: MarketSpec) -> None:
         if spec.market_id in self.markets:
@@ -192,23 +209,50 @@ class Engine:
         if not self._liquidator.acknowledge(command.account_index, command.notification_id):
             raise VenueError(Code.NOT_FOUND, "notification not found")
 
-    def _cancel_all(self, account: Account, market_id: int | None = None) -> None:
-        for order in self.active_orders(account.account_index, market_id):
-            self._sequencer.cancel(order)
-
     # --- signed transactions -----------------------------------------------------------------------------------------
 
-    def _submit(self, command: SubmitTransaction) -> tuple[int, TxRecord]:
+    def _submit(self, command: SubmitTransaction, records: list[TxRecord]) -> int:
         tx = transactions.decode(command.tx_type, command.tx_info)
+        key = self._key_of(tx)
+        transactions.check_nonce(key, tx)
+        done = _Done(error=command.failure) if command.failure else self._execute(tx, command.tx_hash)
+        key.nonce = tx.nonce + 1
+        records.append(self._record(command, tx, done.error))
+        return done.order_index
+
+    def _submit_batch(self, command: SubmitBatch, records: list[TxRecord]) -> None:
+        """Take a batch whole or not at all, then execute one by one: what fails at the sequencer fails alone.
+
+        What the API judges, it judges by the venue as it is before the batch. Orders to cancel or amend may be the batch's
+        own, so that they are the sequencer's to find.
+        """
+        txs = [transactions.decode(each.tx_type, each.tx_info) for each in command.transactions]
+        batches.check(txs)
+        key = self._key_of(txs[0])
+        batches.check_nonces(key, txs)
+        for tx in txs:
+            self._key_of(tx)
+            self._check(tx)
+        for each, tx in zip(command.transactions, txs, strict=True):
+            try:
+                error = each.failure or self._execute(tx, each.tx_hash).error
+            except VenueError as refusal:
+                error = failure_text(refusal.code, refusal.message)
+            self._sequencer.pending.settle()
+            key.nonce = tx.nonce + 1
+            records.append(self._record(each, tx, error))
+
+    def _key_of(self, tx: Transaction) -> ApiKey:
+        """Find the key that signed; the transaction's own time must not be over."""
         key = self._sequencer.account(tx.account_index).keys.get(tx.api_key_index)
         if key is None:
             raise VenueError(Code.API_KEY_NOT_FOUND, "api key not found")
         if tx.expired_at * 1000 <= self.now:  # the documentation leaves open which code; the nonce stays
             raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: transaction expired")
-        transactions.check_nonce(key, tx)
-        done = _Done(error=command.failure) if command.failure else self._execute(tx, command.tx_hash)
-        key.nonce = tx.nonce + 1
-        record = TxRecord(
+        return key
+
+    def _record(self, command: SubmitTransaction, tx: Transaction, error: str) -> TxRecord:
+        return TxRecord(
             tx_hash=command.tx_hash,
             tx_type=command.tx_type,
             tx_info=command.tx_info,
@@ -216,10 +260,22 @@ class Engine:
             api_key_index=tx.api_key_index,
             nonce=tx.nonce,
             executed_at=self.now,
-            error=done.error,
+            error=error,
             market_id=tx.market,
         )
-        return done.order_index, record
+
+    def _check(self, tx: Transaction) -> None:
+        """Judge a transaction of a batch as the API does, and change nothing."""
+        sequencer = self._sequencer
+        match tx:
+            case CreateOrderTx():
+                sequencer.prepare(tx.order(), tx.self_trade, "")
+            case CreateGroupedOrdersTx():
+                sequencer.prepare_group(tx, "")
+            case CancelAllTx():
+                transactions.check_cancel_all(tx, self.now)
+            case CancelOrderTx() | ModifyOrderTx() | UpdateLeverageTx() | UpdateMarginTx():
+                sequencer.market(tx.market_index)
 
     def _execute(self, tx: Transaction, tx_hash: str) -> _Done:
         """Execute a transaction; raising is the API's refusal, an error in the result the sequencer's."""
@@ -227,12 +283,12 @@ class Engine:
         match tx:
             case CreateOrderTx():
                 return _Done(sequencer.place(tx.order(), tx.self_trade, tx_hash).order_index)
+            case CreateGroupedOrdersTx():
+                return _Done(sequencer.place_group(tx, tx_hash).order_index)
             case CancelOrderTx():
                 sequencer.cancel(sequencer.resting_order(tx.account_index, tx.market_index, tx.index))
             case CancelAllTx():
-                transactions.check_cancel_all(tx)
-                one = sequencer.market(tx.market).spec.market_id if tx.is_of_one_market else None
-                self._cancel_all(sequencer.account(tx.account_index), one)
+                self._cancel_all(tx)
             case ModifyOrderTx():
                 return self._modify(tx, tx_hash)
             case UpdateLeverageTx():
@@ -241,12 +297,29 @@ class Engine:
                 account_settings.update_margin(sequencer, tx)
         return _Done()
 
+    def _cancel_all(self, tx: CancelAllTx) -> None:
+        """Cancel all orders now or at a time, or call that off."""
+        sequencer, account = self._sequencer, self._sequencer.account(tx.account_index)
+        transactions.check_cancel_all(tx, self.now)
+        match tx.time_in_force:
+            case CancelAllTime.IMMEDIATE:
+                market = sequencer.market(tx.market).spec.market_id if tx.is_of_one_market else None
+                sequencer.cancel_all(account, market)
+            case CancelAllTime.SCHEDULED:
+                if account.cancel_all_time_ms:
+                    raise VenueError(_CANCEL_ALL_QUEUED, "a cancel all is queued already")
+                account.cancel_all_time_ms = tx.time
+                sequencer.pending.agenda.add(tx.time * 1000, Duty.CANCEL_ALL, account.account_index)
+            case CancelAllTime.ABORT_SCHEDULED:
+                account.cancel_all_time_ms = 0
+
     def _modify(self, tx: ModifyOrderTx, tx_hash: str) -> _Done:
         order = self._sequencer.resting_order(tx.account_index, tx.market_index, tx.index)
         version = tx.attribute(Attribute.ORDER_VERSION)
         if version and version != order.order_version:  # a race that only the sequencer can judge
             return _Done(error=failure_text(Code.NOT_ACTIVE_ORDER, "order version does not match"))
-        self._sequencer.amend(order, tx.base_amount, tx.price, tx.self_trade, tx_hash)
+        change = Change(tx.base_amount, tx.price, tx.trigger_price)
+        self._sequencer.amend(order, change, tx.self_trade, tx_hash)
         return _Done()
 
     def _remember(self, record: TxRecord) -> None:
@@ -366,7 +439,7 @@ class Engine:
     # --- rows, newest first; an unknown account or market has none ---------------------------------------------------
 
     def active_orders(self, account_index: int, market_id: int | None = None) -> list[Order]:
-        """List an account's resting orders, of all markets or of one."""
+        """List an account's resting and pending orders, of all markets or of one."""
         account = self.account(account_index)
         return _newest(account.orders.values() if account is not None else (), market_id)
 

@@ -21,6 +21,8 @@ fault           ``where`` (a prefix; empty: anywhere) what happens
 ``hang``        path                                  no answer for ``seconds``
 ==============  ====================================  =============================================================
 
+Of a batch of transactions ``batch`` stands for the type, but for ``fail``, which strikes each by its own; ``end`` none.
+
 A specification (``qubx-lighter sim --faults``) lists them, one after another with ``;``, each with its options:
 ``refuse where=14 code=21739 every=50; swallow every=100; error where=/api/v1/trades code=503 times=3``. ``every`` is one in so
 many, at random; ``times`` how often at most, 0 for no limit; without it, once for what strikes every time, else no limit.

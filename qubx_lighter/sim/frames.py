@@ -67,8 +67,21 @@ def sent(request_id: RequestId, tx_hash: str, execution_ms: int) -> str:
     )
 
 
+def sent_batch(request_id: RequestId, tx_hashes: Sequence[str], execution_ms: int) -> str:
+    """Say that several transactions are queued."""
+    return encode(
+        {
+            "code": CODE_OK,
+            "id": request_id,
+            "predicted_execution_time_ms": execution_ms,
+            "tx_hash": tx_hashes,
+            "type": "jsonapi/sendtxbatch",
+        }
+    )
+
+
 def refused(request_id: RequestId, code: int, message: str) -> str:
-    """Refuse a transaction."""
+    """Refuse a transaction, or a batch of them."""
     return encode({"id": request_id, "error": {"code": code, "message": message}})
 
 

@@ -50,11 +50,12 @@ class Account:
     created_at: int = 0  # µs
     positions: dict[int, Position] = field(default_factory=dict)  # by market id; flat rows stay
     keys: dict[int, ApiKey] = field(default_factory=dict)
-    orders: dict[int, Order] = field(default_factory=dict)  # resting, by order index
-    by_client_index: dict[int, Order] = field(default_factory=dict)  # resting
+    orders: dict[int, Order] = field(default_factory=dict)  # resting or pending, by order index
+    by_client_index: dict[int, Order] = field(default_factory=dict)  # resting or pending
     inactive: deque[Order] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
     trades: deque[Trade] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
     fundings: deque[FundingPayment] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
+    cancel_all_time_ms: int = 0  # when the venue cancels all its orders; 0: never
 
     def position(self, market: Market) -> Position:
         """Give the position row of a market; without one a flat row, which is not kept."""

@@ -7,6 +7,7 @@ Every change enters as one ``Command`` with its time, so a journal of commands r
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -22,6 +23,21 @@ LIQUIDATION_ORDER: Final = 8
 
 INSURANCE_FUND: Final = 2**48 - 1
 """The account that takes liquidation fees, as the venue's markets name it."""
+
+TWAP_SUB: Final = 7
+"""The type of the orders in which the venue works a TWAP; nobody else places them."""
+
+OPEN: Final = "open"
+PENDING: Final = "pending"
+
+
+class TriggerStatus(StrEnum):
+    """What an order that is not in the book waits for."""
+
+    NA = "na"  # nothing: it is in the book, or has come to an end there
+    MARK_PRICE = "mark-price"
+    TWAP = "twap"
+    PARENT_ORDER = "parent-order"
 
 
 class MarketSpec(msgspec.Struct, frozen=True):
@@ -87,6 +103,12 @@ class SubmitTransaction(msgspec.Struct, frozen=True, tag=True):
     failure: str = ""  # a fault: the sequencer refuses for this reason, and the nonce is consumed all the same
 
 
+class SubmitBatch(msgspec.Struct, frozen=True, tag=True):
+    """Signed transactions that came in one request: they run back to back."""
+
+    transactions: tuple[SubmitTransaction, ...]
+
+
 class PlaceOrder(msgspec.Struct, frozen=True, tag=True):
     """An order of a local participant (the synthetic feed): no key, no nonce, same book and same rules."""
 
@@ -99,7 +121,8 @@ class PlaceOrder(msgspec.Struct, frozen=True, tag=True):
     order_type: int = int(OrderType.LIMIT)
     time_in_force: int = int(TimeInForce.GTT)
     reduce_only: bool = False
-    order_expiry_ms: int = 0  # 0 with GTT / post-only from a local participant: 28 days
+    order_expiry_ms: int = 0  # 0 from a local participant, of an order that has one: 28 days
+    trigger_price_ticks: int = 0
 
 
 class CancelOrder(msgspec.Struct, frozen=True, tag=True):
@@ -124,7 +147,7 @@ class EndOrder(msgspec.Struct, frozen=True, tag=True):
 
 
 class AdvanceTime(msgspec.Struct, frozen=True, tag=True):
-    """Nothing but time: orders expire, full hours settle their funding."""
+    """Nothing but time: orders expire, what is scheduled is done, full hours settle their funding."""
 
 
 class SettleFunding(msgspec.Struct, frozen=True, tag=True):
@@ -147,6 +170,7 @@ Command = (
     | RegisterKey
     | Deposit
     | SubmitTransaction
+    | SubmitBatch
     | PlaceOrder
     | CancelOrder
     | CancelAll
@@ -196,6 +220,14 @@ class Order(msgspec.Struct):
     nonce: int = 0  # the matching engine's sequence of the last change
     order_version: int = 0
     tx_hash: str = ""
+    trigger_price_ticks: int = 0
+    trigger_status: str = TriggerStatus.NA
+    trigger_time_ms: int = 0  # when it was triggered
+    parent_order_index: int = 0
+    to_trigger: tuple[int, ...] = ()  # the orders that take its filled size when it has come to an end
+    to_cancel: int = 0  # the order that ends when it is triggered
+    self_trade_behavior: int = 0
+    self_trade_equality: int = 0
 
 
 class Trade(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ A success has ``code`` 200 in its body; a refusal is ``{"code", "message"}`` wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -15,7 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import rows
+from qubx_lighter.sim import batches, rows
 from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.ledger import Account
@@ -68,6 +68,9 @@ class Venue(Protocol):
 
     def execute(self, command: Command) -> Result:
         """Carry out a command, and send what it did."""
+
+    def submit_batch(self, tx_types: Sequence[int], tx_infos: Sequence[str], largest: int) -> tuple[list[str], Result]:
+        """Execute several transactions; give their hashes and the answer."""
 
     def publish(self) -> None:
         """Send what commands have done since."""
@@ -143,6 +146,7 @@ class Rest:
             *(web.get(path, self._public_reader(read)) for path, read in self._history.reads().items()),
             web.post("/api/v1/sendTx", self._send_tx),
             web.post("/api/v1/notification/ack", self._acknowledge),
+            web.post("/api/v1/sendTxBatch", self._send_tx_batch),
         ]
 
     @staticmethod
@@ -361,7 +365,18 @@ class Rest:
     async def _send_tx(self, request: web.Request) -> web.StreamResponse:
         params = Parameters(await request.post())
         tx_type = params.integer("tx_type", low=0, high=255)
-        tx_hash, result = self._venue.submit(tx_type, params.text("tx_info"))
+        return self._sent(request, str(tx_type), *self._venue.submit(tx_type, params.text("tx_info")))
+
+    async def _send_tx_batch(self, request: web.Request) -> web.StreamResponse:
+        params = Parameters(await request.post())
+        try:
+            tx_types, tx_infos = batches.lists(params.text("tx_types"), params.text("tx_infos"))
+        except msgspec.MsgspecError as error:
+            raise VenueError(Code.INVALID_PARAM, f"invalid param: {error}") from error
+        return self._sent(request, batches.NAME, *self._venue.submit_batch(tx_types, tx_infos, batches.LARGEST))
+
+    def _sent(self, request: web.Request, name: str, tx_hash: str | list[str], result: Result) -> web.StreamResponse:
+        """Answer, then send what was done; ``name`` is what faults know the request by."""
         if result.code != CODE_OK:
             raise VenueError(result.code, result.message)
         body = success(
@@ -371,6 +386,6 @@ class Rest:
             volume_quota_remaining=_LARGEST_QUOTA,
         )
         self._venue.publish()
-        if self._venue.faults.draw(Kind.SWALLOW, str(tx_type)) is not None and request.transport is not None:
+        if self._venue.faults.draw(Kind.SWALLOW, name) is not None and request.transport is not None:
             request.transport.abort()
         return _json(body)

@@ -1,6 +1,6 @@
 """The engine's rows as the venue writes them: exact decimal strings, and every field that today's wire has.
 
-Fields about what this venue does not have (pools, integrators, triggers) hold what the venue sends for
+Fields about what this venue does not have (pools, integrators) hold what the venue sends for
 accounts and orders without any.
 """
 
@@ -18,11 +18,14 @@ from qubx_lighter.sim.margin import Risk, is_isolated
 from qubx_lighter.sim.model import (
     LIQUIDATION,
     LIQUIDATION_ORDER,
+    PENDING,
+    TWAP_SUB,
     MarketSpec,
     Notification,
     Order,
     Position,
     Trade,
+    TriggerStatus,
     TxRecord,
 )
 
@@ -32,7 +35,17 @@ COLLATERAL: Final = "USDC"
 _COLLATERAL_ASSET_ID: Final = 3  # USDC on the main deployment
 _MICRO_DECIMALS: Final = 6
 _MICRO: Final = 10**_MICRO_DECIMALS
-_ORDER_TYPES: Final = {OrderType.LIMIT: "limit", OrderType.MARKET: "market", LIQUIDATION_ORDER: "liquidation"}
+_ORDER_TYPES: Final[dict[int, str]] = {
+    OrderType.LIMIT: "limit",
+    OrderType.MARKET: "market",
+    OrderType.STOP_LOSS: "stop-loss",
+    OrderType.STOP_LOSS_LIMIT: "stop-loss-limit",
+    OrderType.TAKE_PROFIT: "take-profit",
+    OrderType.TAKE_PROFIT_LIMIT: "take-profit-limit",
+    OrderType.TWAP: "twap",
+    TWAP_SUB: "twap-sub",
+    LIQUIDATION_ORDER: "liquidation",
+}
 _TIMES_IN_FORCE: Final = {
     TimeInForce.IOC: "immediate-or-cancel",
     TimeInForce.GTT: "good-till-time",
@@ -75,7 +88,8 @@ def level_row(spec: MarketSpec, price_ticks: int, lots: int) -> Row:
 
 
 def order_row(spec: MarketSpec, order: Order) -> Row:
-    """Write an order; its times are in seconds, but for ``transaction_time`` in µs and the expiry in ms."""
+    """Write an order; its times are in seconds, but ``transaction_time`` in µs, expiry and ``trigger_time`` in ms."""
+    to_trigger = (*order.to_trigger, 0, 0)
     return {
         "order_index": order.order_index,
         "client_order_index": order.client_order_index,
@@ -96,16 +110,16 @@ def order_row(spec: MarketSpec, order: Order) -> Row:
         "type": _ORDER_TYPES[order.order_type],
         "time_in_force": _TIMES_IN_FORCE[TimeInForce(order.time_in_force)],
         "reduce_only": order.reduce_only,
-        "trigger_price": price_text(spec, 0),
+        "trigger_price": price_text(spec, order.trigger_price_ticks),
         "order_expiry": order.order_expiry_ms,
         "status": order.status,
-        "trigger_status": "na",
-        "trigger_time": 0,
-        "parent_order_index": 0,
-        "parent_order_id": "0",
-        "to_trigger_order_id_0": "0",
-        "to_trigger_order_id_1": "0",
-        "to_cancel_order_id_0": "0",
+        "trigger_status": order.trigger_status,
+        "trigger_time": order.trigger_time_ms,
+        "parent_order_index": order.parent_order_index,
+        "parent_order_id": str(order.parent_order_index),
+        "to_trigger_order_id_0": str(to_trigger[0]),
+        "to_trigger_order_id_1": str(to_trigger[1]),
+        "to_cancel_order_id_0": str(order.to_cancel),
         "block_height": 0,
         "timestamp": order.updated_at // _MICRO,
         "created_at": order.created_at // _MICRO,
@@ -191,6 +205,9 @@ def position_row(engine: Engine, account: Account, position: Position, mark_tick
     """Write a position, at today's mark price if no other is given; a flat one has size zero and sign 1."""
     spec = engine.markets[position.market_id]
     lots, mark = abs(position.lots), mark_ticks or engine.mark_price_ticks(position.market_id)
+    orders = [order for order in account.orders.values() if order.market_id == position.market_id]
+    pending = sum(order.status == PENDING for order in orders)
+    tied = sum(order.reduce_only and order.trigger_status != TriggerStatus.PARENT_ORDER for order in orders)
     entry_ticks = 0
     if lots:
         scale = 10 ** (spec.price_decimals + spec.size_decimals)
@@ -201,9 +218,9 @@ def position_row(engine: Engine, account: Account, position: Position, mark_tick
         "market_id": position.market_id,
         "symbol": spec.symbol,
         "initial_margin_fraction": decimal_text(position.initial_margin_fraction, 2),
-        "open_order_count": sum(order.market_id == position.market_id for order in account.orders.values()),
-        "pending_order_count": 0,
-        "position_tied_order_count": 0,
+        "open_order_count": len(orders) - pending,
+        "pending_order_count": pending,
+        "position_tied_order_count": tied,
         "sign": -1 if position.lots < 0 else 1,
         "position": size_text(spec, lots),
         "avg_entry_price": price_text(spec, entry_ticks),
@@ -267,10 +284,10 @@ def account_row(engine: Engine, account: Account) -> Row:
         "account_trading_mode": 0,
         "index": index,
         "l1_address": account.l1_address,
-        "cancel_all_time": 0,
+        "cancel_all_time": account.cancel_all_time_ms,
         "total_order_count": len(account.orders),
         "total_isolated_order_count": sum(order.market_id in isolated_ids for order in account.orders.values()),
-        "pending_order_count": 0,
+        "pending_order_count": sum(order.status == PENDING for order in account.orders.values()),
         "available_balance": micro_text(engine.available_balance_micro(index)),
         "status": 1,
         "collateral": micro_text(account.collateral_micro),

@@ -13,6 +13,8 @@ refused for want of margin or of a position to reduce; a *taker* goes through an
     would trade with itself                          canceled-self-trade (by default the maker)
     its time is over                                 canceled-expired
     its account is liquidated                        canceled-liquidation
+
+What does not go to the book at once is ``pending``'s.
 """
 
 from __future__ import annotations
@@ -21,13 +23,23 @@ import heapq
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from qubx_lighter.constants import NIL_MARKET_INDEX, PPM, Code, OrderType, TimeInForce
+from qubx_lighter.constants import (
+    NIL_MARKET_INDEX,
+    PPM,
+    Code,
+    Grouping,
+    OrderType,
+    SelfTradeBehavior,
+    SelfTradeScope,
+    TimeInForce,
+)
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import ledger, past, transactions
+from qubx_lighter.protocol.order_table import SelfTrade
+from qubx_lighter.sim import groups, ledger, order_counts, past, transactions
 from qubx_lighter.sim.funding import Funding
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Health
@@ -37,7 +49,10 @@ from qubx_lighter.sim.model import (
     INSURANCE_FUND,
     LIQUIDATION,
     LIQUIDATION_ORDER,
+    OPEN,
+    PENDING,
     TRADE,
+    TWAP_SUB,
     BookChanged,
     Event,
     FundingPayment,
@@ -50,22 +65,23 @@ from qubx_lighter.sim.model import (
     PositionChanged,
     Trade,
     Traded,
+    TriggerStatus,
 )
-from qubx_lighter.sim.transactions import SelfTrade, SelfTradeBehavior, SelfTradeEquality
+from qubx_lighter.sim.pending import EXPIRED, REDUCE_ONLY, Pending
+from qubx_lighter.sim.transactions import CreateGroupedOrdersTx
 
 _CANCELED: Final = "canceled"
-_EXPIRED: Final = "canceled-expired"
 _LIQUIDITY: Final = "canceled-not-enough-liquidity"
 _LIQUIDATION: Final = "canceled-liquidation"
 _MARGIN: Final = "canceled-margin-not-allowed"
 _POST_ONLY: Final = "canceled-post-only"
-_REDUCE_ONLY: Final = "canceled-reduce-only"
 _SELF_TRADE: Final = "canceled-self-trade"
 _SLIPPAGE: Final = "canceled-too-much-slippage"
 
 _IN_LIQUIDATION: Final = 21112
 _LIQUIDATION_FEE_PPM: Final = 10_000
 _NO_ADDRESS: Final = "0x" + "0" * 40
+_AT_ANY_PRICE_WITHIN: Final = frozenset((OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TAKE_PROFIT, TWAP_SUB))
 _DEFAULT_SELF_TRADE: Final = SelfTrade()
 _SPARE_EXPIRIES: Final = 1024
 
@@ -77,8 +93,15 @@ class _Taker:
     account: Account
     market: Market
     order: Order
-    self_trade: SelfTrade
     tx_hash: str
+
+
+class Change(NamedTuple):
+    """What an amend makes of an order: the new total size, price and trigger."""
+
+    lots: int
+    price_ticks: int
+    trigger_ticks: int = 0
 
 
 class Sequencer:
@@ -110,6 +133,31 @@ class Sequencer:
         self.funding = Funding(self.markets, self.accounts, start)
         self._levels: dict[tuple[int, bool, int], None] = {}
         self._figures: dict[tuple[int, int], None] = {}
+        self.pending = Pending(self)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def let_time_pass(self, now: int) -> None:
+        """Go on to ``now`` (µs), where that is later, and do what falls due on the way, each thing at its time."""
+        while (due := self._next_due()) is not None and due <= now:
+            self._go_on_to(due)
+            self._expire()
+            self.pending.run_duties()
+            self.pending.run_triggers()
+        self._go_on_to(now)
+
+    def _go_on_to(self, now: int) -> None:
+        """Settle full hours, and take note of mark prices."""
+        before, self.now = self.now, max(self.now, now)
+        self.book_funding(self.funding.settle_hours(before, self.now))
+        self._sample_mark_prices()
+
+    def _next_due(self) -> int | None:
+        duty = self.pending.agenda.next_time()
+        if not self._expiries:
+            return duty
+        expiry = self._expiries[0][0] * 1000
+        return expiry if duty is None else min(duty, expiry)
 
     # --- markets -----------------------------------------------------------------------------------------------------
 
@@ -118,13 +166,6 @@ class Sequencer:
         if spec.past_price_ticks:
             self._trade_id = max(self._trade_id, past.first_trade_id(self.now // 1000))
         self.markets[spec.market_id] = Market(spec, self._seed, self.now)
-
-    def let_time_pass(self, now: int) -> None:
-        """Go on to ``now``, where that is later: settle full hours, take note of mark prices, let orders expire."""
-        before, self.now = self.now, max(self.now, now)
-        self.book_funding(self.funding.settle_hours(before, self.now))
-        self._sample_mark_prices()
-        self._expire()
 
     def book_funding(self, payments: list[FundingPayment]) -> None:
         """Let the end of the transaction tell who paid and received funding."""
@@ -146,19 +187,65 @@ class Sequencer:
     # --- transactions ------------------------------------------------------------------------------------------------
 
     def place(self, new: PlaceOrder, self_trade: SelfTrade = _DEFAULT_SELF_TRADE, tx_hash: str = "") -> Order:
-        """Place an order and match it.
+        """Place an order: match it, or let it wait.
 
         Raises:
-            VenueError: 21100, 21111, 21112, 21501, 21602, 21701, 21702, 21706, 21711, 21727, 21728, 21738 or 21739.
+            VenueError: as ``prepare``.
+        """
+        order = self.prepare(new, self_trade, tx_hash)
+        order.order_index = self.markets[order.market_id].allocate_order_index(is_ask=order.is_ask)
+        self._enter(order)
+        return order
+
+    def place_group(self, tx: CreateGroupedOrdersTx, tx_hash: str) -> Order:
+        """Place a group, and give its first order.
+
+        Raises:
+            VenueError: 21501, or as ``prepare``.
+        """
+        orders = self.prepare_group(tx, tx_hash)
+        for order in orders:
+            order.order_index = self.markets[order.market_id].allocate_order_index(is_ask=order.is_ask)
+        groups.link(tx.grouping_type, orders)
+        for order in orders:
+            self._enter(order)
+        return orders[0]
+
+    def prepare_group(self, tx: CreateGroupedOrdersTx, tx_hash: str) -> list[Order]:
+        """Check a group and write its rows.
+
+        Raises:
+            VenueError: 21501, or as ``prepare``.
+        """
+        first, *others = groups.orders_of(tx)
+        child = tx.grouping_type != Grouping.ONE_CANCELS_THE_OTHER
+        orders = [self.prepare(first, tx.self_trade, tx_hash)]
+        orders += [self.prepare(order, tx.self_trade, tx_hash, is_child=child) for order in others]
+        pending = sum(order.status == PENDING for order in orders)
+        order_counts.check(self.accounts[tx.account_index], orders[-1], pending)
+        return orders
+
+    def prepare(self, new: PlaceOrder, self_trade: SelfTrade, tx_hash: str, *, is_child: bool = False) -> Order:
+        """Check an order and write its row, which has no index yet; nothing else changes.
+
+        Raises:
+            VenueError: 21100, 21111, 21112, 21501, 21602, 21701, 21702, 21706, 21711, 21717 to 21720, 21727, 21728, 21729,
+                21738 or 21739.
         """
         account, market = self.account(new.account_index), self.market(new.market_id)
+        terms = transactions.terms_of(new.order_type, new.time_in_force)
         whole = new.reduce_only and not new.base_lots  # base 0 of a reduce-only order: the whole position
-        if whole and new.market_id in account.positions:
+        if whole and not terms.has_trigger and new.market_id in account.positions:
             new = msgspec.structs.replace(new, base_lots=abs(account.positions[new.market_id].lots))
         transactions.check_order(new, market)
         transactions.check_expiry(new, self.now)
         if new.client_order_index in account.by_client_index:
             raise VenueError(Code.DUPLICATE_CLIENT_ORDER_INDEX, "duplicate client order index")
+        waits_for = TriggerStatus.NA
+        if terms.has_trigger:
+            waits_for = TriggerStatus.PARENT_ORDER if is_child else TriggerStatus.MARK_PRICE
+        elif new.order_type == OrderType.TWAP:
+            waits_for = TriggerStatus.TWAP
         order = Order(
             order_index=0,
             client_order_index=new.client_order_index,
@@ -172,49 +259,90 @@ class Sequencer:
             time_in_force=new.time_in_force,
             reduce_only=new.reduce_only,
             order_expiry_ms=new.order_expiry_ms,
-            status="open",
+            status=OPEN if waits_for == TriggerStatus.NA else PENDING,
             created_at=self.now,
             updated_at=self.now,
-            tx_hash=tx_hash or self._make_hash(),
+            tx_hash=tx_hash,
+            trigger_price_ticks=new.trigger_price_ticks,
+            trigger_status=waits_for,
+            self_trade_behavior=int(self_trade.behavior),
+            self_trade_equality=int(self_trade.scope),
         )
+        order_counts.check(account, order)
         self._check_health(account, market, order)
-        self._check_maker(account, market, order)
-        order.order_index = market.allocate_order_index(is_ask=new.is_ask)
-        self._execute(_Taker(account, market, order, self_trade, order.tx_hash))
+        if order.status == OPEN:
+            self._check_maker(account, market, order)
+        elif new.reduce_only and not is_child and not ledger.reducible_lots(account, order):
+            raise VenueError(Code.REDUCE_ONLY_DIRECTION, "reduce only order has no position to reduce")
         return order
 
-    def amend(self, order: Order, lots: int, price_ticks: int, self_trade: SelfTrade, tx_hash: str) -> None:
-        """Give a resting order a new total size and price; it goes to the back of the queue.
+    def _enter(self, order: Order) -> None:
+        """Let an order begin that is nowhere yet."""
+        order.tx_hash = order.tx_hash or self._make_hash()
+        if order.status == OPEN:
+            self.execute(order, order.tx_hash)
+        else:
+            self._keep(self.accounts[order.account_index], order)
+            self.pending.add(order)
+            self.changed(order)
+
+    def amend(self, order: Order, change: Change, self_trade: SelfTrade, tx_hash: str) -> None:
+        """Give an order a new total size, price and trigger; one in the book goes to the back of the queue.
 
         The size counts what is filled already, and one that is not larger ends the order as filled (the venue's own
-        circuit, ``l2_modify_order``). The minimums hold for the new total.
+        circuit, ``l2_modify_order``). The minimums hold for the new total. The circuit again: a trigger price is given
+        if, and only if, the order waits for one; a size of 0 if, and only if, the order has none of its own yet.
 
         Raises:
-            VenueError: 21111, 21112, 21701, 21702, 21706 or 21739.
+            VenueError: 21111, 21112, 21701, 21702, 21706, 21729 or 21739.
         """
         account, market = self.accounts[order.account_index], self.markets[order.market_id]
-        spared = order.reduce_only or lots <= order.filled_lots
-        transactions.check_size_and_price(market, lots, price_ticks, reduce_only=spared)
-        total = max(lots, order.filled_lots)
+        lots, price_ticks, trigger_ticks = change
+        has_trigger = order.trigger_status in (TriggerStatus.MARK_PRICE, TriggerStatus.PARENT_ORDER)
+        transactions.check_trigger(trigger_ticks, has_trigger=has_trigger)
+        if has_trigger and bool(lots) != bool(order.initial_lots):
+            raise VenueError(Code.INVALID_BASE_AMOUNT, "invalid base amount")
+        matched = order.initial_lots - order.remaining_lots
+        no_size = has_trigger and not lots
+        spared = order.reduce_only or lots <= matched
+        transactions.check_size_and_price(market, 1 if no_size else lots, price_ticks, reduce_only=spared)
+        total = max(lots, matched)
         amended = msgspec.structs.replace(
-            order, price_ticks=price_ticks, initial_lots=total, remaining_lots=total - order.filled_lots
+            order, price_ticks=price_ticks, initial_lots=total, remaining_lots=total - matched
         )
         self._check_health(account, market, amended, replaced_lots=order.remaining_lots)
-        self._check_maker(account, market, amended, replaced_lots=order.remaining_lots)
-        self._take_out(account, market, order)
+        if order.status == OPEN:
+            self._check_maker(account, market, amended, replaced_lots=order.remaining_lots)
+            self.leave(order)
         order.price_ticks, order.initial_lots, order.remaining_lots = price_ticks, total, amended.remaining_lots
         order.order_version += 1
-        self._execute(_Taker(account, market, order, self_trade, tx_hash))
+        order.self_trade_behavior, order.self_trade_equality = int(self_trade.behavior), int(self_trade.scope)
+        if order.status == OPEN:
+            self.execute(order, tx_hash)
+        elif order.trigger_status == TriggerStatus.TWAP and not order.remaining_lots:
+            self.finish(order, "filled")
+        else:
+            if trigger_ticks != order.trigger_price_ticks:
+                order.trigger_price_ticks = trigger_ticks
+                self.pending.add(order)
+            self.changed(order)
 
     def cancel(self, order: Order) -> None:
-        """End a resting order."""
-        self._finish(order, _CANCELED)
+        """End an order, and what waits for it."""
+        self.pending.end_children(order)
+        self.finish(order, _CANCELED)
+
+    def cancel_all(self, account: Account, market_id: int | None = None) -> None:
+        """End all orders of an account, or those of one market, the newest first."""
+        for order in list(account.orders.values())[::-1]:
+            if market_id is None or order.market_id == market_id:
+                self.finish(order, _CANCELED)
 
     def end(self, order_index: int, status: str) -> None:
         """End a working order with any status."""
         for account in self.accounts.values():
             if (order := account.orders.get(order_index)) is not None:
-                self._finish(order, status)
+                self.finish(order, status)
                 return
 
     def _expire(self) -> None:
@@ -223,7 +351,8 @@ class Sequencer:
             _, order_index, account_index = heapq.heappop(self._expiries)
             order = self.accounts[account_index].orders.get(order_index)
             if order is not None:
-                self._finish(order, _EXPIRED)
+                self.pending.end_children(order)
+                self.finish(order, EXPIRED)
 
     # --- what the venue does to accounts that lack margin ------------------------------------------------------------
 
@@ -237,7 +366,7 @@ class Sequencer:
 
     def end_for_liquidation(self, order: Order) -> None:
         """End an order of an account that is liquidated."""
-        self._finish(order, _LIQUIDATION)
+        self.finish(order, _LIQUIDATION)
 
     def liquidate(self, account: Account, market: Market, row: Position, price_ticks: int) -> None:
         """Close a position in the book, as far as it goes at a price or better; the insurance fund takes the fee."""
@@ -255,12 +384,12 @@ class Sequencer:
             time_in_force=int(TimeInForce.IOC),
             reduce_only=True,
             order_expiry_ms=0,
-            status="open",
+            status=OPEN,
             created_at=self.now,
             updated_at=self.now,
             tx_hash=self._make_hash(),
         )
-        self._execute(_Taker(account, market, order, _DEFAULT_SELF_TRADE, order.tx_hash))
+        self.execute(order, order.tx_hash)
 
     def deleverage(self, account: Account, other: Account, market: Market, lots: int, price_ticks: int) -> None:
         """Close ``lots`` of an account's position against another one's, at a price: no order, no fee, no market trade."""
@@ -391,38 +520,41 @@ class Sequencer:
         if not ledger.may_rest(account, self.markets, order, replaced_lots):
             raise VenueError(Code.NOT_ENOUGH_MARGIN, "not enough margin to create the order")
 
-    def _execute(self, taker: _Taker) -> None:
-        """Match an order that is not in the book, then let it rest or end it."""
-        order, market = taker.order, taker.market
+    def execute(self, order: Order, tx_hash: str = "") -> None:
+        """Match an order that is not in the book, then let it rest or end it; ``tx_hash`` is what made it do so now.
+
+        Who takes because of the mark price or the time carries a hash of the venue's own.
+        """
+        account, market = self.accounts[order.account_index], self.markets[order.market_id]
+        taker = _Taker(account, market, order, tx_hash or self._make_hash())
+        order.tx_hash = order.tx_hash or taker.tx_hash
         crosses = market.book.crosses(order.price_ticks, is_ask=order.is_ask)
         if order.time_in_force == TimeInForce.POST_ONLY and crosses and order.remaining_lots:
-            self._finish(order, _POST_ONLY)
+            self.finish(order, _POST_ONLY)
             return
         stopped = self._match(taker)
-        if not order.remaining_lots:
-            self._finish(order, "filled")
-        elif stopped:
-            self._finish(order, stopped)
-        elif crosses and not ledger.may_rest(taker.account, self.markets, order):
-            self._finish(order, _MARGIN)
+        if stopped:
+            self.finish(order, stopped)
+        elif not order.remaining_lots:
+            self.finish(order, "filled")
+        elif (crosses or order.trigger_time_ms) and not ledger.may_rest(account, self.markets, order):
+            self.finish(order, _MARGIN)
         else:
-            self._put_in(taker.account, market, order)
-            self._changed(order)
+            self._put_in(account, market, order)
+            self.changed(order)
 
     def _match(self, taker: _Taker) -> str:
         """Fill an order as far as it goes; return the status that ends it, or nothing if the rest may rest."""
         order, market, account = taker.order, taker.market, taker.account
         while order.remaining_lots:
             if order.reduce_only and not ledger.reducible_lots(account, order):
-                return _REDUCE_ONLY
+                return REDUCE_ONLY
             maker = market.book.first(is_ask=not order.is_ask)
             if maker is None or not market.book.crosses(order.price_ticks, is_ask=order.is_ask):
                 return _unmatched_status(order, maker)
             owner = self.accounts[maker.account_index]
-            if self._is_self_trade(taker, owner):
-                if taker.self_trade.behavior != SelfTradeBehavior.EXPIRE_TAKER:
-                    self._finish(maker, _SELF_TRADE)
-                if taker.self_trade.behavior != SelfTradeBehavior.EXPIRE_MAKER:
+            if self._is_self_trade(order, account, owner):
+                if self._keep_apart(order, maker):
                     return _SELF_TRADE
                 continue
             lots = min(order.remaining_lots, maker.remaining_lots)
@@ -430,7 +562,7 @@ class Sequencer:
                 if side.reduce_only:
                     lots = min(lots, ledger.reducible_lots(its_account, side))
             if not self._may_fill(owner, maker, lots, maker.price_ticks, market.spec.maker_fee_ppm):
-                self._finish(maker, _MARGIN)
+                self.finish(maker, _MARGIN)
                 continue
             forced = order.order_type == LIQUIDATION_ORDER
             if not forced and not self._may_fill(account, order, lots, maker.price_ticks, market.spec.taker_fee_ppm):
@@ -438,11 +570,36 @@ class Sequencer:
             self._trade(taker, maker, owner, lots)
         return ""
 
-    def _is_self_trade(self, taker: _Taker, owner: Account) -> bool:
-        if owner is taker.account:
+    @staticmethod
+    def _is_self_trade(order: Order, account: Account, owner: Account) -> bool:
+        if owner is account:
             return True
-        by_master = taker.self_trade.equality == SelfTradeEquality.MASTER_ACCOUNT
-        return by_master and owner.l1_address == taker.account.l1_address
+        by_master = order.self_trade_equality == SelfTradeScope.MASTER_ACCOUNT  # here: accounts of one L1 address
+        return by_master and owner.l1_address == account.l1_address
+
+    def _keep_apart(self, order: Order, maker: Order) -> bool:
+        """End or reduce one or both of two orders of one owner; tell whether the taker is over."""
+        match order.self_trade_behavior:
+            case SelfTradeBehavior.EXPIRE_MAKER:
+                self.finish(maker, _SELF_TRADE)
+                return False
+            case SelfTradeBehavior.EXPIRE_TAKER:
+                return True
+            case SelfTradeBehavior.EXPIRE_BOTH:
+                self.finish(maker, _SELF_TRADE)
+                return True
+        lots = min(order.remaining_lots, maker.remaining_lots)  # both become smaller, and nobody trades
+        owner, market = self.accounts[maker.account_index], self.markets[maker.market_id]
+        market.book.reduce(maker, lots)
+        self._count_open(owner, market, maker, -lots)
+        self._touch(maker)
+        order.remaining_lots -= lots
+        maker.remaining_lots -= lots
+        if maker.remaining_lots:
+            self.changed(maker)
+        else:
+            self.finish(maker, _SELF_TRADE)
+        return not order.remaining_lots
 
     def _may_fill(self, account: Account, order: Order, lots: int, price_ticks: int, ppm: int) -> bool:
         signed, rate = -lots if order.is_ask else lots, 0 if account.fee_free else ppm
@@ -511,9 +668,9 @@ class Sequencer:
         maker.filled_quote_micro += quote
         if maker.remaining_lots:
             self._touch(maker)
-            self._changed(maker)
+            self.changed(maker)
         else:
-            self._finish(maker, "filled")
+            self.finish(maker, "filled")
 
     def _book_fill(self, account: Account, market: Market, lots: int, quote: int, *, ppm: int, mark: int) -> None:
         row = account.open_position(market)
@@ -526,31 +683,41 @@ class Sequencer:
             self._end_reduce_only(account, market)
 
     def _end_reduce_only(self, account: Account, market: Market) -> None:
-        """End the resting orders that have nothing to reduce any more."""
+        """End the orders that have nothing to reduce any more, pending ones too."""
         for order in list(account.orders.values()):
             mine = order.reduce_only and order.market_id == market.spec.market_id
-            if mine and not ledger.reducible_lots(account, order):
-                self._finish(order, _REDUCE_ONLY)
+            tied = order.trigger_status in (
+                TriggerStatus.NA,
+                TriggerStatus.MARK_PRICE,
+            )  # a TWAP ends with its next slice
+            if mine and tied and not ledger.reducible_lots(account, order):
+                self.finish(order, REDUCE_ONLY)
 
-    # --- resting orders ----------------------------------------------------------------------------------------------
+    # --- resting and pending orders ----------------------------------------------------------------------------------
 
     def _put_in(self, account: Account, market: Market, order: Order) -> None:
         market.book.add(order)
+        self._count_open(account, market, order, order.remaining_lots)
+        self._touch(order)
+        self._keep(account, order)
+
+    def _keep(self, account: Account, order: Order) -> None:
         account.orders[order.order_index] = order
         if order.client_order_index:
             account.by_client_index[order.client_order_index] = order
-        self._count_open(account, market, order, order.remaining_lots)
-        self._touch(order)
         heapq.heappush(self._expiries, (order.order_expiry_ms, order.order_index, order.account_index))
         if len(self._expiries) > _SPARE_EXPIRIES + 2 * sum(len(each.orders) for each in self.accounts.values()):
             self._rebuild_expiries()
 
-    def _take_out(self, account: Account, market: Market, order: Order) -> None:
-        market.book.remove(order)
+    def leave(self, order: Order) -> None:
+        """Take an order out of the book, or from among those that wait."""
+        account, market = self.accounts[order.account_index], self.markets[order.market_id]
         del account.orders[order.order_index]
         account.by_client_index.pop(order.client_order_index, None)
-        self._count_open(account, market, order, -order.remaining_lots)
-        self._touch(order)
+        if order.status == OPEN:
+            market.book.remove(order)
+            self._count_open(account, market, order, -order.remaining_lots)
+            self._touch(order)
 
     def _rebuild_expiries(self) -> None:
         """Forget the expiries of orders that ended before."""
@@ -567,18 +734,22 @@ class Sequencer:
         else:
             row.open_bid_lots += lots
 
-    def _finish(self, order: Order, status: str) -> None:
-        account, market = self.accounts[order.account_index], self.markets[order.market_id]
+    def finish(self, order: Order, status: str) -> None:
+        """End an order."""
+        account = self.accounts[order.account_index]
         if order.order_index in account.orders:
-            self._take_out(account, market, order)
-        order.status = status
+            self.leave(order)
+        order.status, order.trigger_status = status, TriggerStatus.NA
         account.inactive.append(order)
-        self._changed(order)
+        self.changed(order)
+        if order.to_trigger:
+            self.pending.parent_ended(order)
 
     def _touch(self, order: Order) -> None:
         self._levels[order.market_id, order.is_ask, order.price_ticks] = None
 
-    def _changed(self, order: Order) -> None:
+    def changed(self, order: Order) -> None:
+        """Number a change of an order, and tell it to an account with keys."""
         self._sequence += 1
         order.nonce = self._sequence
         order.updated_at = self.now
@@ -599,6 +770,6 @@ def _liquidation_fee_ppm(order: Order, price_ticks: int) -> int:
 
 def _unmatched_status(order: Order, best: Order | None) -> str:
     """Give the status of an order that meets nobody (any more); nothing if it may rest."""
-    if order.order_type == OrderType.MARKET:
+    if order.order_type in _AT_ANY_PRICE_WITHIN:
         return _LIQUIDITY if best is None else _SLIPPAGE
     return _CANCELED if order.time_in_force == TimeInForce.IOC else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -17,14 +17,14 @@ import msgspec
 from aiohttp import web
 from loguru import logger
 
-from qubx_lighter.constants import NETWORKS
-from qubx_lighter.sim import auth
+from qubx_lighter.constants import NETWORKS, Code
+from qubx_lighter.sim import auth, batches
 from qubx_lighter.sim.channels import Channels
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.feeds.replay import Recording
 from qubx_lighter.sim.journal import Journal
-from qubx_lighter.sim.model import AdvanceTime, Command, EndOrder, Result, SubmitTransaction
+from qubx_lighter.sim.model import AdvanceTime, Command, EndOrder, Result, SubmitBatch, SubmitTransaction
 from qubx_lighter.sim.rest import Rest, answer_errors, faulty
 from qubx_lighter.sim.stream import Connection
 
@@ -178,13 +178,36 @@ class Server:
         tx_hash, faults = transaction_hash(tx_type, tx_info), self.faults
         if (fault := faults.draw(Kind.REFUSE, str(tx_type))) is not None:
             return tx_hash, Result(fault.code, fault.text)
-        fault = faults.draw(Kind.FAIL, str(tx_type))
-        result = self._carry_out(SubmitTransaction(tx_type, tx_info, tx_hash, fault.text if fault is not None else ""))
+        result = self._carry_out(self._signed(tx_type, tx_info))
         if result.order_index and (fault := faults.draw(Kind.END, str(tx_type))) is not None:
             self._carry_out(EndOrder(result.order_index, fault.text))
         if not result.ok:
             logger.debug("transaction of type {} refused: {} {}", tx_type, result.code, result.message)
         return tx_hash, result
+
+    def _signed(self, tx_type: int, tx_info: str) -> SubmitTransaction:
+        """Make the command of a transaction, which may have to fail at the sequencer."""
+        fault = self.faults.draw(Kind.FAIL, str(tx_type))
+        failure = fault.text if fault is not None else ""
+        return SubmitTransaction(tx_type, tx_info, transaction_hash(tx_type, tx_info), failure)
+
+    def submit_batch(self, tx_types: Sequence[int], tx_infos: Sequence[str], largest: int) -> tuple[list[str], Result]:
+        """Carry out signed transactions that came in one request; otherwise as ``submit``.
+
+        Returns:
+            their hashes, and the venue's answer to all of them.
+        """
+        if len(tx_types) != len(tx_infos):
+            return [], Result(Code.INVALID_PARAM, "invalid param: tx_types and tx_infos are not of one length")
+        if not 1 <= len(tx_types) <= largest:
+            return [], Result(batches.TOO_LARGE, f"a batch has 1 to {largest} transactions")
+        if (fault := self.faults.draw(Kind.REFUSE, batches.NAME)) is not None:
+            return [], Result(fault.code, fault.text)
+        signed = tuple(self._signed(tx_type, tx_info) for tx_type, tx_info in zip(tx_types, tx_infos, strict=True))
+        result = self._carry_out(SubmitBatch(signed))
+        if not result.ok:
+            logger.debug("a batch of {} refused: {} {}", len(signed), result.code, result.message)
+        return [each.tx_hash for each in signed], result
 
     def publish(self) -> None:
         """Send what commands have done since the last call."""

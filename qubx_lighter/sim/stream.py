@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Mapping
-from typing import Annotated, Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -18,7 +18,8 @@ from loguru import logger
 
 from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import frames
+from qubx_lighter.sim import batches, frames
+from qubx_lighter.sim.batches import TxTypeNumber
 from qubx_lighter.sim.channels import Channel, Channels
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.feeds.replay import Recording
@@ -33,8 +34,16 @@ _CLOSE_TIMEOUT_S: Final = 1.0
 
 
 class _Transaction(msgspec.Struct):
-    tx_type: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    tx_type: TxTypeNumber
     tx_info: msgspec.Raw
+    id: str | int | None = None
+
+
+class _Batch(msgspec.Struct):
+    """Both lists are JSON texts in the documentation, and plain lists in the wild."""
+
+    tx_types: list[TxTypeNumber] | str
+    tx_infos: list[str] | str
     id: str | int | None = None
 
 
@@ -64,6 +73,9 @@ class Venue(Protocol):
 
     def submit(self, tx_type: int, tx_info: str) -> tuple[str, Result]:
         """Execute a transaction; give its hash and the answer."""
+
+    def submit_batch(self, tx_types: Sequence[int], tx_infos: Sequence[str], largest: int) -> tuple[list[str], Result]:
+        """Execute several transactions; give their hashes and the answer."""
 
     def publish(self) -> None:
         """Send what commands have done since."""
@@ -194,6 +206,9 @@ class Connection:
         if message.type == "jsonapi/sendtx":
             self._send_transaction(message)
             return
+        if message.type == "jsonapi/sendtxbatch":
+            self._send_batch(message)
+            return
         if not self._may_write():
             self.send(frames.error(Code.TOO_MANY_MESSAGES, "Too Many Messages"))
             return
@@ -275,17 +290,35 @@ class Connection:
             return
         tx_hash, result = self._venue.submit(tx.tx_type, text)
         if result.code == CODE_OK:
-            self._answer(tx.tx_type, frames.sent(tx.id, tx_hash, self._venue.execution_ms()))
+            self._answer(str(tx.tx_type), frames.sent(tx.id, tx_hash, self._venue.execution_ms()))
         else:
-            self._answer(tx.tx_type, frames.refused(tx.id, result.code, result.message))
+            self._answer(str(tx.tx_type), frames.refused(tx.id, result.code, result.message))
         self._venue.publish()
 
-    def _answer(self, tx_type: int, text: str) -> None:
+    def _answer(self, name: str, text: str) -> None:
         """Send what became of a transaction, unless something goes wrong."""
-        faults, where = self._venue.faults, str(tx_type)
-        if faults.draw(Kind.CUT_AFTER, where) is not None:
+        faults = self._venue.faults
+        if faults.draw(Kind.CUT_AFTER, name) is not None:
             self.drop()
-        elif (fault := faults.draw(Kind.DELAY, where)) is not None:
+        elif (fault := faults.draw(Kind.DELAY, name)) is not None:
             asyncio.get_running_loop().call_later(fault.seconds, self.send, text)
-        elif faults.draw(Kind.SWALLOW, where) is None:
+        elif faults.draw(Kind.SWALLOW, name) is None:
             self.send(text)
+
+    def _send_batch(self, message: _Message) -> None:
+        """Execute several transactions back to back; otherwise as one."""
+        try:
+            batch = msgspec.json.decode(message.data, type=_Batch)
+            tx_types, tx_infos = batches.lists(batch.tx_types, batch.tx_infos)
+        except msgspec.MsgspecError as error:
+            self.send(frames.error(Code.INVALID_PARAM, f"invalid batch: {error}"))
+            return
+        if self._venue.faults.draw(Kind.CUT_BEFORE, batches.NAME) is not None:
+            self.drop()
+            return
+        hashes, result = self._venue.submit_batch(tx_types, tx_infos, batches.LARGEST_ON_SOCKET)
+        if result.code == CODE_OK:
+            self._answer(batches.NAME, frames.sent_batch(batch.id, hashes, self._venue.execution_ms()))
+        else:
+            self._answer(batches.NAME, frames.refused(batch.id, result.code, result.message))
+        self._venue.publish()

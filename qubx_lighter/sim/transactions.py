@@ -1,7 +1,7 @@
 """The signer's transactions as the venue reads them, and what can be refused by looking at one alone.
 
 ``tx_info`` is the JSON text that the native signer writes; its signature is not verified here. What this venue does not do
-(trigger orders, grouped orders, integrators, scheduled cancel-all) is refused, never half done.
+(integrators) is refused, never half done.
 """
 
 from __future__ import annotations
@@ -14,23 +14,30 @@ import msgspec
 from qubx_lighter.constants import (
     DEFAULT_ORDER_EXPIRY_MS,
     MAX_BASE_LOTS,
+    MAX_CANCEL_ALL_AHEAD_S,
     MAX_CLIENT_ORDER_INDEX,
     MAX_NONCE,
     MAX_ORDER_EXPIRY_MS,
     MAX_PRICE_TICKS,
+    MIN_CANCEL_ALL_AHEAD_S,
     MIN_ORDER_EXPIRY_MS,
     NIL_MARKET_INDEX,
+    CancelAllTime,
     Code,
     OrderType,
+    SelfTradeBehavior,
+    SelfTradeScope,
     TimeInForce,
     TxType,
 )
 from qubx_lighter.errors import VenueError
+from qubx_lighter.protocol.order_table import TABLE, SelfTrade, Terms, self_trade_refusal
 from qubx_lighter.sim.ledger import ApiKey
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import PlaceOrder
 
 INTEGRATOR_NOT_APPROVED: Final = 21149
+INVALID_TRIGGER_PRICE: Final = 21729
 _MAX_ATTRIBUTES: Final = 4
 _MAX_SKIP: Final = 2**47  # how far a nonce may jump with skip_nonce
 
@@ -48,36 +55,12 @@ class Attribute(IntEnum):
     ORDER_VERSION = 8
 
 
-class SelfTradeBehavior(IntEnum):
-    """Which order ends when an account would trade with itself."""
+class _Attributed:
+    """What a transaction says in its attributes."""
 
-    EXPIRE_MAKER = 0
-    EXPIRE_TAKER = 1
-    EXPIRE_BOTH = 2
+    __slots__ = ()
 
-
-class SelfTradeEquality(IntEnum):
-    """Whose orders count as the taker's own."""
-
-    ACCOUNT = 0
-    MASTER_ACCOUNT = 1  # here: accounts of one L1 address
-
-
-class SelfTrade(msgspec.Struct, frozen=True):
-    """How a taker treats its own resting orders."""
-
-    behavior: SelfTradeBehavior = SelfTradeBehavior.EXPIRE_MAKER
-    equality: SelfTradeEquality = SelfTradeEquality.ACCOUNT
-
-
-class _Signed(msgspec.Struct, frozen=True, rename="pascal"):
-    """What every transaction holds."""
-
-    account_index: int
-    api_key_index: int
-    expired_at: int  # ms
-    nonce: int
-    l2_tx_attributes: dict[int, int] | None = None
+    l2_tx_attributes: dict[int, int] | None
 
     def attribute(self, key: Attribute) -> int:
         """Give an attribute; 0 where it is not set."""
@@ -88,8 +71,18 @@ class _Signed(msgspec.Struct, frozen=True, rename="pascal"):
         """How it treats its own resting orders."""
         return SelfTrade(
             SelfTradeBehavior(self.attribute(Attribute.SELF_TRADE_BEHAVIOR)),
-            SelfTradeEquality(self.attribute(Attribute.SELF_TRADE_EQUALITY)),
+            SelfTradeScope(self.attribute(Attribute.SELF_TRADE_EQUALITY)),
         )
+
+
+class _Signed(msgspec.Struct, _Attributed, frozen=True, rename="pascal"):
+    """What every transaction holds."""
+
+    account_index: int
+    api_key_index: int
+    expired_at: int  # ms
+    nonce: int
+    l2_tx_attributes: dict[int, int] | None = None
 
 
 class _OfMarket(_Signed, frozen=True, rename="pascal", kw_only=True):
@@ -100,9 +93,10 @@ class _OfMarket(_Signed, frozen=True, rename="pascal", kw_only=True):
         return self.market_index
 
 
-class CreateOrderTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
-    """Type 14."""
+class OrderFields(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
+    """An order in a transaction."""
 
+    market_index: int
     client_order_index: int
     base_amount: int
     price: int
@@ -113,16 +107,16 @@ class CreateOrderTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
     trigger_price: int
     order_expiry: int  # ms
 
-    def order(self) -> PlaceOrder:
-        """Give the order it places.
+    def order_of(self, account_index: int) -> PlaceOrder:
+        """Give the order that an account places with it.
 
         Raises:
-            VenueError: a flag is neither 0 nor 1, or it is a trigger order.
+            VenueError: a flag is neither 0 nor 1.
         """
-        if self.is_ask not in (0, 1) or self.reduce_only not in (0, 1) or self.trigger_price:
-            raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: flags or trigger price")
+        if self.is_ask not in (0, 1) or self.reduce_only not in (0, 1):
+            raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: flags")
         return PlaceOrder(
-            account_index=self.account_index,
+            account_index=account_index,
             market_id=self.market_index,
             is_ask=bool(self.is_ask),
             base_lots=self.base_amount,
@@ -132,7 +126,43 @@ class CreateOrderTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
             time_in_force=self.time_in_force,
             reduce_only=bool(self.reduce_only),
             order_expiry_ms=self.order_expiry,
+            trigger_price_ticks=self.trigger_price,
         )
+
+
+class CreateOrderTx(OrderFields, _Attributed, frozen=True, rename="pascal", kw_only=True):
+    """Type 14; a struct has one struct as its base, so that what every transaction holds is repeated."""
+
+    account_index: int
+    api_key_index: int
+    expired_at: int
+    nonce: int
+    l2_tx_attributes: dict[int, int] | None = None
+
+    @property
+    def market(self) -> int:
+        """The market it is of."""
+        return self.market_index
+
+    def order(self) -> PlaceOrder:
+        """Give the order it places.
+
+        Raises:
+            VenueError: a flag is neither 0 nor 1.
+        """
+        return self.order_of(self.account_index)
+
+
+class CreateGroupedOrdersTx(_Signed, frozen=True, rename="pascal", kw_only=True):
+    """Type 28."""
+
+    grouping_type: int
+    orders: tuple[OrderFields, ...]
+
+    @property
+    def market(self) -> int:
+        """The one market of its orders; ``groups`` insists on it."""
+        return self.orders[0].market_index if self.orders else NIL_MARKET_INDEX
 
 
 class CancelOrderTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
@@ -181,10 +211,19 @@ class UpdateMarginTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
     direction: int
 
 
-Transaction = CreateOrderTx | CancelOrderTx | CancelAllTx | ModifyOrderTx | UpdateLeverageTx | UpdateMarginTx
+Transaction = (
+    CreateOrderTx
+    | CreateGroupedOrdersTx
+    | CancelOrderTx
+    | CancelAllTx
+    | ModifyOrderTx
+    | UpdateLeverageTx
+    | UpdateMarginTx
+)
 
 _DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
     TxType.CREATE_ORDER: msgspec.json.Decoder(CreateOrderTx),
+    TxType.CREATE_GROUPED_ORDERS: msgspec.json.Decoder(CreateGroupedOrdersTx),
     TxType.CANCEL_ORDER: msgspec.json.Decoder(CancelOrderTx),
     TxType.CANCEL_ALL_ORDERS: msgspec.json.Decoder(CancelAllTx),
     TxType.MODIFY_ORDER: msgspec.json.Decoder(ModifyOrderTx),
@@ -210,10 +249,12 @@ def decode(tx_type: int, tx_info: str) -> Transaction:
     attributes = tx.l2_tx_attributes or {}
     if len(attributes) > _MAX_ATTRIBUTES or tx.attribute(Attribute.SKIP_NONCE) not in (0, 1):
         raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: attributes")
-    if tx.attribute(Attribute.SELF_TRADE_BEHAVIOR) not in SelfTradeBehavior:  # 3, reduce: not done here
+    if tx.attribute(Attribute.SELF_TRADE_BEHAVIOR) not in SelfTradeBehavior:
         raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: self trade behavior")
-    if tx.attribute(Attribute.SELF_TRADE_EQUALITY) not in SelfTradeEquality:
+    if tx.attribute(Attribute.SELF_TRADE_EQUALITY) not in SelfTradeScope:
         raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: self trade equality")
+    if (refusal := self_trade_refusal(tx.self_trade)) is not None:
+        raise VenueError(Code.INVALID_TX_INFO, f"invalid tx info: {refusal}")
     if tx.attribute(Attribute.INTEGRATOR_ACCOUNT):
         raise VenueError(INTEGRATOR_NOT_APPROVED, "integrator not approved")
     return tx
@@ -233,19 +274,45 @@ def check_nonce(key: ApiKey, tx: Transaction) -> None:
 # --- rules of orders -------------------------------------------------------------------------------------------------
 
 
+def terms_of(order_type: int, time_in_force: int) -> Terms:
+    """Find what an order of this type and time in force must and must not have.
+
+    Raises:
+        VenueError: 21501: there is no such order.
+    """
+    try:
+        terms = TABLE.get((OrderType(order_type), TimeInForce(time_in_force)))
+    except ValueError:
+        terms = None
+    if terms is None:
+        raise VenueError(Code.INVALID_TX_INFO, "invalid order type or time in force")
+    return terms
+
+
 def check_order(order: PlaceOrder, market: Market) -> None:
     """Insist on what an order must be, whatever the state of the book and the account.
 
+    Size 0 of a reduce-only order that waits for its trigger is the position at that time.
+
     Raises:
-        VenueError: 21501, 21701, 21702, 21706 or 21727.
+        VenueError: 21501, 21701, 21702, 21706, 21727 or 21729.
     """
-    kind = order.order_type, order.time_in_force
-    limit = order.order_type == OrderType.LIMIT and order.time_in_force in TimeInForce
-    if not limit and kind != (OrderType.MARKET, TimeInForce.IOC):
-        raise VenueError(Code.INVALID_TX_INFO, "invalid order type or time in force")
+    terms = terms_of(order.order_type, order.time_in_force)
     if not 0 <= order.client_order_index <= MAX_CLIENT_ORDER_INDEX:
         raise VenueError(Code.INVALID_CLIENT_ORDER_INDEX, "invalid client order index")
-    check_size_and_price(market, order.base_lots, order.price_ticks, reduce_only=order.reduce_only)
+    whole = terms.has_trigger and order.reduce_only and not order.base_lots
+    check_size_and_price(market, 1 if whole else order.base_lots, order.price_ticks, reduce_only=order.reduce_only)
+    check_trigger(order.trigger_price_ticks, has_trigger=terms.has_trigger)
+
+
+def check_trigger(trigger_ticks: int, *, has_trigger: bool) -> None:
+    """Insist on a trigger price of an order that waits for one, and on none of any other.
+
+    Raises:
+        VenueError: 21729. How far from the mark it may be (21735) is not documented: here as far as it likes.
+    """
+    if not 0 <= trigger_ticks <= MAX_PRICE_TICKS or bool(trigger_ticks) != has_trigger:
+        raise VenueError(INVALID_TRIGGER_PRICE, "invalid trigger price")
 
 
 def check_size_and_price(market: Market, lots: int, price_ticks: int, *, reduce_only: bool) -> None:
@@ -268,12 +335,12 @@ def check_size_and_price(market: Market, lots: int, price_ticks: int, *, reduce_
 
 
 def check_expiry(order: PlaceOrder, now: int) -> None:
-    """Insist on no expiry for immediate-or-cancel, else on one 5 minutes to 30 days ahead of ``now`` (µs).
+    """Insist on no expiry of what never waits, else on one 5 minutes to 30 days ahead of ``now`` (µs).
 
     Raises:
         VenueError: 21711; also for -1, which only the signer understands.
     """
-    if order.time_in_force == TimeInForce.IOC:
+    if not terms_of(order.order_type, order.time_in_force).has_expiry:
         valid = order.order_expiry_ms == 0
     else:
         ahead = order.order_expiry_ms - now // 1000
@@ -283,22 +350,30 @@ def check_expiry(order: PlaceOrder, now: int) -> None:
 
 
 def default_expiry_ms(order: PlaceOrder, now: int) -> int:
-    """Give the expiry of a local participant's order: 28 days where it names none."""
-    if order.order_expiry_ms or order.time_in_force == TimeInForce.IOC:
+    """Give the expiry of a local participant's order: 28 days where it needs one and names none."""
+    if order.order_expiry_ms or not terms_of(order.order_type, order.time_in_force).has_expiry:
         return order.order_expiry_ms
     return now // 1000 + DEFAULT_ORDER_EXPIRY_MS
 
 
-def check_cancel_all(tx: CancelAllTx) -> None:
-    """Insist on an immediate cancel-all.
+def check_cancel_all(tx: CancelAllTx, now: int) -> None:
+    """Insist on a time 5 minutes to 15 days ahead of ``now`` (µs) of a scheduled cancel-all, of all markets, and on none else.
 
     Raises:
         VenueError: 21501.
     """
-    if tx.time_in_force or tx.time:
-        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: only an immediate cancel-all is possible here")
+    if tx.time_in_force not in CancelAllTime:
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: time in force")
+    if tx.is_of_one_market and tx.time_in_force != CancelAllTime.IMMEDIATE:
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: only an immediate cancel-all may be of one market")
+    if tx.time_in_force == CancelAllTime.SCHEDULED:
+        valid = MIN_CANCEL_ALL_AHEAD_S * 1000 <= tx.time - now // 1000 <= MAX_CANCEL_ALL_AHEAD_S * 1000
+    else:
+        valid = tx.time == 0
+    if not valid:
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: time")
 
 
-def failure_text(code: Code, message: str) -> str:
+def failure_text(code: int, message: str) -> str:
     """Write the text of a transaction that failed at the sequencer."""
     return msgspec.json.encode({"code": int(code), "message": message}).decode()

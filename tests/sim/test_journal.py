@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from qubx_lighter.errors import WireError
+from qubx_lighter.protocol.order_table import TABLE
 from qubx_lighter.sim.candles import Series
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.journal import Journal
@@ -26,9 +27,14 @@ from qubx_lighter.sim.model import (
     PlaceOrder,
     RegisterKey,
     SettleFunding,
+    SubmitBatch,
     SubmitTransaction,
 )
+from qubx_lighter.sim.pending import Pending
 from tests.sim.desk import ALICE, BTC, ETH, FEED, KEY, START, Desk
+
+KINDS = [*[kind for kind in TABLE if kind[0] == 0] * 4, *TABLE]
+"""Mostly limit orders, and everything else."""
 
 
 def opening() -> list[Command]:
@@ -44,6 +50,7 @@ def something(random: Random, step: int) -> Command:
     account, market_id = random.randrange(4), random.randrange(2)
     kind = random.random()
     if kind < 0.75:
+        order_type, time_in_force = random.choice(KINDS)
         return PlaceOrder(
             account_index=account,
             market_id=market_id,
@@ -51,8 +58,12 @@ def something(random: Random, step: int) -> Command:
             base_lots=random.randint(40, 3_000),
             price_ticks=300_000 + random.randint(-30, 30),
             client_order_index=random.randint(0, 60),
-            time_in_force=random.randrange(3),
+            order_type=order_type,
+            time_in_force=time_in_force,
             reduce_only=random.random() < 0.1,
+            trigger_price_ticks=300_000 + random.randint(-30, 30)
+            if TABLE[order_type, time_in_force].has_trigger
+            else 0,
         )
     if kind < 0.9:
         return CancelOrder(account, market_id, random.randint(1, 60))
@@ -86,6 +97,8 @@ def state(thing: Any) -> Any:
             return [[state(order) for order in thing.orders(is_ask)] for is_ask in (False, True)]
         case Series():
             return thing.forgot, thing.between(0, 2**63 - 1).tolist()
+        case Pending():
+            return [(name, state(value)) for name, value in vars(thing).items() if name != "_sequencer"]
         case dict():
             return [(key, state(value)) for key, value in thing.items()]
         case list() | tuple() | set():
@@ -109,6 +122,10 @@ def test_replay_gives_the_same_venue(tmp_path: Path) -> None:
     engine = play(tmp_path / "journal.jsonl", seed=seed, commands=2_000)
     assert len(engine.trades()) > 100
     assert any(engine.active_orders(account) for account in range(4))
+    assert {"mark-price", "twap"} <= {
+        order.trigger_status for index in range(4) for order in engine.active_orders(index)
+    }
+    assert any(order.trigger_time_ms for index in range(4) for order in engine.inactive_orders(index))
     again = restored(tmp_path / "journal.jsonl")
     assert state(engine) == state(again)
     assert [] == again.drain()
@@ -211,6 +228,7 @@ def test_every_command_survives_the_journal(tmp_path: Path) -> None:
         AcknowledgeNotification(2, "notif_1"),
         EndOrder(1, "canceled-expired"),
         SubmitTransaction(16, '{"AccountIndex":1}', "00"),
+        SubmitBatch((SubmitTransaction(16, '{"AccountIndex":1}', "00"),)),
     ]
     with Journal(path) as journal:
         journal.restore()

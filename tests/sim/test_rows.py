@@ -72,6 +72,34 @@ def test_an_order_row_holds_the_order() -> None:
     )
     assert (desk.now, desk.now // 10**6) == (row.transaction_time, row.updated_at)
     assert ("limit", "good-till-time") == (row.type, row.time_in_force)
+    assert {"trigger_status": "na", "trigger_time": 0, "parent_order_id": "0"}.items() <= text.items()
+
+
+def test_an_order_row_tells_what_the_order_waits_for_and_whom_it_concerns() -> None:
+    desk = Desk()
+    desk.place(FEED, "sell", 600, 300_010)
+    order = desk.order(desk.create("buy", 1_000, 320_000, Type=3, TriggerPrice=310_000))
+    order.to_trigger, order.to_cancel, order.parent_order_index, order.trigger_time_ms = (5, 6), 7, 8, 9
+    assert {
+        "type": "stop-loss-limit",
+        "status": "pending",
+        "trigger_status": "mark-price",
+        "trigger_price": "3100.00",
+        "trigger_time": 9,
+        "parent_order_index": 8,
+        "parent_order_id": "8",
+        "to_trigger_order_id_0": "5",
+        "to_trigger_order_id_1": "6",
+        "to_cancel_order_id_0": "7",
+    }.items() <= rows.order_row(ETH, order).items()
+    assert b'"trigger_status":"mark-price"' in msgspec.json.encode(rows.order_row(ETH, order))
+    account = desk.account()
+    account.cancel_all_time_ms = 11
+    row = rows.account_row(desk.engine, account)
+    assert (1, 1, 11) == (row["total_order_count"], row["pending_order_count"], row["cancel_all_time"])
+    position = account.open_position(desk.engine._sequencer.markets[0])
+    counts = rows.position_row(desk.engine, account, position)
+    assert (0, 1, 0) == tuple(counts[f"{name}_order_count"] for name in ("open", "pending", "position_tied"))
 
 
 def test_a_trade_row_leaves_out_zero_fees_and_tells_the_turn_of_a_position() -> None:

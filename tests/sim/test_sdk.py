@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 from lighter import models
 from pydantic import SecretStr
 
-from qubx_lighter.constants import TxType
+from qubx_lighter.constants import Grouping, OrderType, SelfTradeBehavior, TimeInForce, TxType
+from qubx_lighter.protocol.order_table import TABLE, OrderFields, SelfTrade
 from qubx_lighter.signer import Signer, generate_api_key
 from qubx_lighter.sim.app import Funded, Venue
 from tests.sim.caller import KEY, Caller, calling, place, quiet_venue
@@ -145,6 +147,74 @@ async def test_every_transaction_of_the_real_signer_is_understood(venue: Venue, 
     assert account is not None
     assert (1_500, 1_000) == (account.positions[0].lots, account.positions[0].initial_margin_fraction)
     assert {TxType.CREATE_ORDER, TxType.CANCEL_ALL_ORDERS} <= {row.tx_type for row in venue.engine.transactions(9)}
+
+
+async def test_a_batch_of_the_sdk_is_taken_whole_or_not_at_all(
+    venue: Venue, sdk: lighter.ApiClient, signer: Signer
+) -> None:
+    far = {"price_ticks": 290_000, "time_in_force": 2}
+    signed = [await order_of(signer, nonce, client_order_index=nonce + 1, **far) for nonce in range(50)]
+
+    def body(batch: list[tuple[int, str]]) -> dict[str, str]:
+        return {
+            "tx_types": json.dumps([each[0] for each in batch]),
+            "tx_infos": json.dumps([each[1] for each in batch]),
+        }
+
+    transactions = lighter.TransactionApi(sdk)
+    reply = await transactions.send_tx_batch(**body(signed))
+    assert (200, 50) == (reply.code, len(set(reply.tx_hash)))
+    assert 50 == len(venue.engine.active_orders(ACCOUNT))
+    more = [await order_of(signer, 50, client_order_index=51, **far), await order_of(signer, 51, **far)]
+    for batch, code in ((more, 21728), ([*signed, more[0]], 21514)):
+        with pytest.raises(lighter.exceptions.BadRequestException) as caught:
+            await transactions.send_tx_batch(**body(batch))
+        assert f'"code":{code}' in str(caught.value.body)
+    assert 50 == venue.engine.next_nonce(ACCOUNT, KEY)
+
+
+async def test_every_kind_of_order_of_the_real_signer_is_understood(venue: Venue, signer: Signer) -> None:
+    expiry_ms = day_ahead_ms()
+    for nonce, terms in enumerate(TABLE.values()):
+        fields = {
+            "client_order_index": nonce + 1,
+            "price_ticks": 290_000,
+            "order_type": terms.order_type,
+            "time_in_force": terms.time_in_force,
+            "trigger_ticks": 100_000 if terms.has_trigger else 0,
+            "order_expiry_ms": expiry_ms if terms.has_expiry else 0,
+        }
+        assert venue.server.submit(*await order_of(signer, nonce, **fields))[1].ok, terms
+    rows = venue.engine.active_orders(ACCOUNT) + venue.engine.inactive_orders(ACCOUNT)
+    assert set(TABLE) == {(row.order_type, row.time_in_force) for row in rows if not row.parent_order_index}
+
+
+async def test_groups_and_scheduled_cancel_alls_of_the_real_signer_are_understood(venue: Venue, signer: Signer) -> None:
+    expiry_ms = day_ahead_ms()
+
+    def fields(index: int, order_type: int, ticks: int, *, child: bool = True) -> OrderFields:
+        tif, trigger = (TimeInForce.IOC, ticks) if child else (TimeInForce.GTT, 0)
+        lots = 0 if child else 1_500
+        return OrderFields(0, index, lots, ticks, child, OrderType(order_type), tif, child, trigger, expiry_ms)
+
+    orders = (fields(1, 0, 290_000, child=False), fields(2, 2, 280_000), fields(3, 4, 310_000))
+    group = await signer.create_grouped_orders(
+        grouping=Grouping.ONE_TRIGGERS_A_ONE_CANCELS_THE_OTHER,
+        orders=orders,
+        self_trade=SelfTrade(SelfTradeBehavior.REDUCE),
+        nonce=0,
+    )
+    assert venue.server.submit(group.tx_type, group.tx_info)[1].ok
+    assert ["parent-order", "parent-order", "na"] == [row.trigger_status for row in venue.engine.active_orders(ACCOUNT)]
+    time_ms = int(time.time() * 1000) + 400_000
+    later = await signer.schedule_cancel_all(time_ms=time_ms, nonce=1)
+    assert venue.server.submit(later.tx_type, later.tx_info)[1].ok
+    account = venue.engine.account(ACCOUNT)
+    assert account is not None
+    assert time_ms == account.cancel_all_time_ms
+    off = await signer.abort_scheduled_cancel_all(nonce=2)
+    assert venue.server.submit(off.tx_type, off.tx_info)[1].ok
+    assert 0 == account.cancel_all_time_ms
 
 
 async def test_the_native_client_finds_its_key_at_the_venue(venue: Venue, signer: Signer) -> None:

@@ -510,6 +510,32 @@ async def test_a_transaction_without_its_parts_is_an_error(caller: Caller) -> No
     assert 20001 == (await caller.ask(type="jsonapi/sendtx", data=data))["error"]["code"]
 
 
+@pytest.mark.parametrize("as_text", [True, False])
+async def test_a_batch_is_one_request_with_one_answer(venue: Venue, caller: Caller, as_text: bool) -> None:
+    infos = [create_tx(venue, "buy", 1_000, 299_000 - n, Nonce=n) for n in range(3)]
+    data: dict[str, Any] = {"id": "b", "tx_types": [14] * 3, "tx_infos": infos}
+    if as_text:
+        data |= {"tx_types": json.dumps(data["tx_types"]), "tx_infos": json.dumps(infos)}
+    reply = await caller.ask(type="jsonapi/sendtxbatch", data=data)
+    assert (200, "b", "jsonapi/sendtxbatch") == (reply["code"], reply["id"], reply["type"])
+    assert [transaction_hash(14, info) for info in infos] == reply["tx_hash"]
+    assert 3 == len(orders(venue))
+    refused = await caller.ask(type="jsonapi/sendtxbatch", data=data | {"id": "c"})
+    assert {"id": "c", "error": {"code": 21104, "message": "invalid nonce"}} == refused
+
+
+async def test_a_batch_on_the_socket_has_at_most_15(venue: Venue, caller: Caller) -> None:
+    infos = [create_tx(venue, "buy", 1_000, 299_000 - n, Nonce=n) for n in range(16)]
+    data = {"id": "b", "tx_types": [14] * 16, "tx_infos": infos}
+    assert 21514 == (await caller.ask(type="jsonapi/sendtxbatch", data=data))["error"]["code"]
+    data = {"id": "b", "tx_types": [14] * 15, "tx_infos": infos[:15]}
+    assert 200 == (await caller.ask(type="jsonapi/sendtxbatch", data=data))["code"]
+    for broken in ({}, {"tx_types": "[999]", "tx_infos": "[]"}, {"tx_types": [14], "tx_infos": "x"}):
+        assert 20001 == (await caller.ask(type="jsonapi/sendtxbatch", data=broken))["error"]["code"]
+    data = {"id": "b", "tx_types": [14], "tx_infos": []}
+    assert 20001 == (await caller.ask(type="jsonapi/sendtxbatch", data=data))["error"]["code"]
+
+
 def test_the_hash_is_the_same_however_the_json_is_spelled() -> None:
     one, other = transaction_hash(14, '{"a":1,"b":[2]}'), transaction_hash(14, '{ "b": [2], "a": 1 }')
     assert one == other
