@@ -107,7 +107,7 @@ class Admission[E: Entry]:
         types = [entry.tx_type for entry in head]
         for size in {len(head): None, 1: None}:
             try:
-                await gate.admit(types[:size])
+                await gate.admit(types[:size], self._loop.time() - head[0].asked_at)
             except RateLimitedError as error:
                 if size == 1 and head[0].waiting:
                     self._on_refused(head[0], error)

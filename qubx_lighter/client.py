@@ -1,8 +1,8 @@
 """Typed REST: one method per endpoint that this package uses, each returning the structs of ``protocol.wire``.
 
-Reads are retried on transport errors, 5xx and 429; transactions never, since a retried order is two orders. A refusal for
-the rate limit is not asked again at once where the venue names a longer pause, nor where the caller paces its requests, as
-those of history do. What can go wrong maps to the tree of ``errors`` here and nowhere else:
+Reads are retried on transport errors, 5xx and 429; transactions never, since a retried order is two orders. Every read waits
+for its turn (``pacing``), each retry too. A refusal for the rate limit is not asked again at once where the venue names a
+longer pause, nor where it is one of history, which has pauses of its own. What can go wrong maps to the tree of ``errors`` here and nowhere else:
 
 =====================================  ======================  ============================================
 what happened                          a read raises           ``send_transaction`` raises
@@ -32,6 +32,7 @@ from qubx_lighter import __version__
 from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import (
     ConfigurationError,
+    LighterError,
     NotSentError,
     OutcomeUnknownError,
     TransportError,
@@ -39,6 +40,7 @@ from qubx_lighter.errors import (
     WireError,
 )
 from qubx_lighter.money_queries import MoneyQueries
+from qubx_lighter.pacing import Rank, RestPace
 from qubx_lighter.protocol import wire
 
 _PAGE: Final = 100  # the venue's maximum for pages of orders and trades
@@ -47,6 +49,7 @@ _CLIENT_INDEXES: Final = 20  # the venue's maximum for one accountOrders request
 _TRADE_TIME_SLACK_MS: Final = 30_000  # block times, which the venue sorts by, lag execution by up to 20 s
 _OK_BODY_CODES: Final = (0, CODE_OK)  # `GET /` has no code
 _RATE_LIMITED: Final = (405, 429)  # the venue's documentation says 405, users see 429
+_TRANSACTIONS: Final = frozenset({"sendTx", "sendTxBatch"})  # counted by the account's gate
 _REQUEST_TIMEOUT: Final = 408
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
@@ -79,6 +82,7 @@ class LighterClient:
         retry_wait_s: the first pause between tries; it doubles, up to 5 s.
         transport: replaces the network, for tests and recordings.
         token: mints the auth token of private endpoints; without it they are asked without one.
+        pace: when a request may leave; at once without it.
 
     Raises:
         ConfigurationError: ``base_url`` is not an http(s) URL.
@@ -93,11 +97,13 @@ class LighterClient:
         retry_wait_s: float = 0.2,
         transport: httpx.AsyncBaseTransport | None = None,
         token: TokenSource | None = None,
+        pace: RestPace | None = None,
     ) -> None:
         self.base_url = _checked_url(base_url)
         self._attempts = attempts
         self._retry_wait_s = retry_wait_s
         self._token = token
+        self._pace = pace
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
             timeout=timeout,
@@ -140,7 +146,11 @@ class LighterClient:
     async def next_nonce(self, account_index: int, api_key_index: int) -> int:
         """Fetch the nonce that the venue expects next from an API key."""
         body = await self._get(
-            wire.NextNonceBody, "/api/v1/nextNonce", account_index=account_index, api_key_index=api_key_index
+            wire.NextNonceBody,
+            "/api/v1/nextNonce",
+            rank=Rank.TRANSACTION,
+            account_index=account_index,
+            api_key_index=api_key_index,
         )
         return body.nonce
 
@@ -215,7 +225,7 @@ class LighterClient:
         return await self._get(
             wire.TradesBody,
             "/api/v1/trades",
-            paced=True,
+            rank=Rank.HISTORY,
             sort_by="timestamp",
             sort_dir="desc",
             limit=_PAGE,
@@ -226,14 +236,14 @@ class LighterClient:
     async def recent_trades(self, market_id: int, limit: int = _PAGE) -> list[wire.TradeRow]:
         """Fetch the newest trades of a market, at most 100."""
         body = await self._get(
-            wire.TradesBody, "/api/v1/recentTrades", paced=True, market_id=market_id, limit=min(limit, _PAGE)
+            wire.TradesBody, "/api/v1/recentTrades", rank=Rank.HISTORY, market_id=market_id, limit=min(limit, _PAGE)
         )
         return body.trades or []
 
     async def _series[T](self, kind: type[T], path: str, market_id: int, **window: str | int) -> T | None:
         """Fetch a page of a time series; None where the venue has nothing in the range, which it calls an error."""
         try:
-            return await self._get(kind, path, private=False, paced=True, market_id=market_id, **window)
+            return await self._get(kind, path, private=False, rank=Rank.HISTORY, market_id=market_id, **window)
         except VenueError as error:
             if error.code == Code.EMPTY_RANGE:
                 return None
@@ -351,7 +361,7 @@ class LighterClient:
         cursors: set[str] = set()
         cursor: str | None = None
         while True:
-            body = await self._get(kind, path, private=True, paced=False, cursor=cursor, **params)
+            body = await self._get(kind, path, private=True, rank=Rank.ACCOUNT, cursor=cursor, **params)
             yield body
             cursor = body.next_cursor
             if not cursor:
@@ -374,7 +384,9 @@ class LighterClient:
 
     async def post[T](self, kind: type[T], path: str, form: Mapping[str, str], *, private: bool = False) -> T:
         """Send a form, once, and decode the answer; raises what ``send_transaction`` raises."""
-        headers = await self._headers(private=private)
+        endpoint, headers = _endpoint(path), await self._headers(private=True) if private else {}
+        if self._pace is not None and endpoint not in _TRANSACTIONS:
+            await self._pace.enter(endpoint, Rank.ACCOUNT, authenticated=bool(headers))
         try:
             response = await self._http.post(path, data=form, headers=headers)
         except _NOTHING_SENT as error:
@@ -386,10 +398,7 @@ class LighterClient:
         if status >= _SERVER_ERROR or status == _REQUEST_TIMEOUT or 300 <= status < _BAD_REQUEST:  # noqa: PLR2004
             raise OutcomeUnknownError(_answer(response))
         if status >= _BAD_REQUEST:
-            code = Code.TOO_MANY_REQUESTS if status in _RATE_LIMITED else status
-            if body is not None and body.code:
-                raise VenueError(body.code, body.message, status)
-            raise VenueError(code, _answer(response), status)
+            raise self._refused(endpoint, response, body, authenticated=bool(headers))
         if body is None or not body.code:
             raise OutcomeUnknownError(_answer(response))
         if body.code != CODE_OK:
@@ -399,14 +408,35 @@ class LighterClient:
         except WireError as error:
             raise OutcomeUnknownError(f"{_answer(response)}: {error}") from error
 
+    def _refused(
+        self, endpoint: str, response: httpx.Response, body: wire.ResultBody | None, *, authenticated: bool
+    ) -> VenueError:
+        """Read a refusal of what was posted, and slow down where it is for the rate limit."""
+        status, pause_s = response.status_code, _retry_after_s(response)
+        if self._pace is not None and status in _RATE_LIMITED:
+            if endpoint in _TRANSACTIONS:
+                self._pace.transactions_refused(pause_s)
+            else:
+                self._pace.refused(endpoint, authenticated=authenticated, status=status, retry_after_s=pause_s)
+        if body is not None and body.code:
+            return VenueError(body.code, body.message, status, pause_s)
+        code = Code.TOO_MANY_REQUESTS if status in _RATE_LIMITED else status
+        return VenueError(code, _answer(response), status, pause_s)
+
     # --- one request -------------------------------------------------------------------------------------------------
 
     async def _get[T](
-        self, kind: type[T], path: str, *, private: bool = False, paced: bool = False, **params: str | int | None
+        self,
+        kind: type[T],
+        path: str,
+        *,
+        private: bool = False,
+        rank: Rank = Rank.ACCOUNT,
+        **params: str | int | None,
     ) -> T:
         """Fetch and decode, with retries; parameters that are None are left out.
 
-        With ``paced`` a refusal for the rate limit is raised at once: the caller knows how long to wait.
+        Of history a refusal for the rate limit is raised at once: the caller knows how long to wait.
         """
         query = {name: str(value) for name, value in params.items() if value is not None}
         try:
@@ -420,17 +450,26 @@ class LighterClient:
             ):
                 with attempt:
                     headers = await self._headers(private=private)
-                    content = await self._fetch(path, query, headers, paced=paced)
+                    content = await self._fetch(path, query, headers, rank)
         except _Retryable as last:
             raise last.error from last.__cause__
         return wire.decode(kind, content)
 
-    async def _headers(self, *, private: bool) -> dict[str, str] | None:
-        return {"authorization": await self._token()} if private and self._token else None
+    async def _headers(self, *, private: bool) -> dict[str, str]:
+        """Give the token where it is needed, or where it makes the request count for an account that may ask for more."""
+        if self._token is None or not (private or (self._pace is not None and self._pace.authenticates)):
+            return {}
+        try:
+            return {"authorization": await self._token()}
+        except LighterError:
+            if private:
+                raise
+            return {}
 
-    async def _fetch(
-        self, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None, *, paced: bool
-    ) -> bytes:
+    async def _fetch(self, path: str, query: Mapping[str, str], headers: Mapping[str, str], rank: Rank) -> bytes:
+        endpoint = _endpoint(path)
+        if self._pace is not None:
+            await self._pace.enter(endpoint, rank, authenticated=bool(headers))
         try:
             response = await self._http.get(path, params=query, headers=headers)
         except httpx.TransportError as error:
@@ -444,7 +483,9 @@ class LighterClient:
             code, message = (body.code, body.message) if body and body.code else (0, _answer(response))
             pause_s = _retry_after_s(response)
             failure = VenueError(code or Code.TOO_MANY_REQUESTS, message, status, pause_s)
-            if paced or (pause_s or 0.0) > _RETRY_WAIT_MAX_S:
+            if self._pace is not None:
+                self._pace.refused(endpoint, authenticated=bool(headers), status=status, retry_after_s=pause_s)
+            if rank is Rank.HISTORY or (pause_s or 0.0) > _RETRY_WAIT_MAX_S:
                 raise failure
         elif body is None or (status >= _BAD_REQUEST and not body.code):
             failure = TransportError(_answer(response))
@@ -458,6 +499,11 @@ class LighterClient:
 
     def _failure(self, method: str, path: str, error: Exception) -> str:
         return f"{method} {path} at {self.base_url} failed: {type(error).__name__}: {str(error) or 'no details'}"
+
+
+def _endpoint(path: str) -> str:
+    """Give what the venue's page on limits calls an endpoint."""
+    return path.removeprefix("/api/v1/").strip("/") or "status"
 
 
 def _checked_url(base_url: str) -> str:

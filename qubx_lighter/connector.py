@@ -16,7 +16,7 @@ from qubx_lighter.leverage import LeverageSettings
 from qubx_lighter.protocol.amounts import Amount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class LighterConnector(ChannelEmitter):
@@ -33,6 +33,7 @@ class LighterConnector(ChannelEmitter):
         margin: what isolated positions are backed by.
         reconnect: drops the account socket and connects anew.
         on_disconnect: releases the account's parts, within a bounded time.
+        stats: counts what was sent, and what waited for the venue's limits.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LighterConnector(ChannelEmitter):
         margin: IsolatedMargin,
         reconnect: Callable[[], None],
         on_disconnect: Callable[[], None],
+        stats: Callable[[], Mapping[str, float]],
     ) -> None:
         self.exchange_name = exchange_name
         self.channel = channel
@@ -55,6 +57,7 @@ class LighterConnector(ChannelEmitter):
         self.margin = margin
         self._reconnect = reconnect
         self._on_disconnect = on_disconnect
+        self._stats = stats
 
     @property
     def is_simulated_trading(self) -> bool:
@@ -74,6 +77,10 @@ class LighterConnector(ChannelEmitter):
     def is_ws_ready(self) -> bool:
         """Tell whether every account channel is acknowledged on a live socket."""
         return self.account.ready()
+
+    def stats(self) -> dict[str, float]:
+        """Count what was sent, and what waited for the venue's limits; any thread."""
+        return dict(self._stats())
 
     def reconnect(self) -> bool:
         """Start a reconnect and return; True resets Qubx's clock of 30 s until the next try."""

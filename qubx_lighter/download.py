@@ -20,7 +20,7 @@ from qubx_lighter.constants import EXCHANGE, RESOLUTIONS
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.history import LighterHistory
 from qubx_lighter.jobs import Job, Progress, Request, Target, locked, plan
-from qubx_lighter.pacing import shared_pacer
+from qubx_lighter.pacing import rest_pace
 from qubx_lighter.settings import LighterSettings
 
 _RULES: Final = (
@@ -147,7 +147,8 @@ async def run(
     Raises:
         LighterError: a request makes no sense, or the venue or the disk refuses.
     """
-    client = LighterClient(settings.base_url, timeout=settings.rest_timeout_s)
+    pace = rest_pace(settings.base_url, requests=settings.requests_per_minute, paced=settings.account_tier is not None)
+    client = LighterClient(settings.base_url, timeout=settings.rest_timeout_s, pace=pace)
     try:
         request, now_ms = await _ask(order, settings, client)
 
@@ -163,7 +164,7 @@ async def run(
             manifest = planned()
             if order.overwrite:
                 archive.remove(order.folder, order.dataset)
-            history = LighterHistory(client, pace=shared_pacer(client.base_url, requests=settings.requests_per_minute))
+            history = LighterHistory(client)
             async for symbol, entry in Job(order.folder, manifest, order.dataset, history, progress).run():
                 result(symbol, entry)
     finally:

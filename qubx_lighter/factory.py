@@ -21,9 +21,9 @@ import click
 from qubx import logger
 from qubx.connectors.plugin import BuildContext, ConnectorBuildContext
 from qubx.core.interfaces import IDataProvider
-from qubx.rate_limiting import RateLimitGateTimeout
 
 from qubx_lighter.account import LighterAccountProcessor
+from qubx_lighter.account_pace import AccountPace, TransactionGate
 from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.broker import LighterBroker, QuoteSource
 from qubx_lighter.client import LighterClient
@@ -41,17 +41,19 @@ from qubx_lighter.leverage import LeverageSettings
 from qubx_lighter.listing_watch import ListingWatch
 from qubx_lighter.lookup import observe_unknown, publish
 from qubx_lighter.metrics import MetricsReporter, emitter_of
-from qubx_lighter.pacing import limited, shared_pacer
+from qubx_lighter.pacing import is_local, rest_pace
+from qubx_lighter.protocol.limits import TIERS
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import RequestBook
 from qubx_lighter.protocol.wire import AccountRow
+from qubx_lighter.rate_limits import SharedLimits
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
 from qubx_lighter.start_checks import check_network, confirm_collateral, is_maker_only, warn_of_reserved_key
 from qubx_lighter.transaction_watch import TransactionWatch
-from qubx_lighter.websocket import LighterWebSocketManager
+from qubx_lighter.websocket import LighterWebSocketManager, address_pace
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -70,19 +72,28 @@ class Gateway:
         self.ctx = ctx
         self.settings = settings
         self.loop = ctx.loop
-        self.client = LighterClient(settings.base_url, timeout=settings.rest_timeout_s, token=self.token)
+        self.is_paced = settings.account_tier is not None or not is_local(settings.base_url)
+        self.pace = rest_pace(settings.base_url, requests=settings.requests_per_minute, paced=self.is_paced)
+        self.shared_limits: SharedLimits | None = None
+        if ctx.rate_limiter is not None and (self.is_paced or self.pace.is_paced):
+            self.shared_limits = self.pace.shared = SharedLimits(ctx.rate_limiter)
+        self.client = LighterClient(
+            settings.base_url, timeout=settings.rest_timeout_s, token=self.token, pace=self.pace
+        )
         self.instruments = LighterInstrumentLoader(
             self.client, symbol_format=settings.symbol_format, collateral=settings.collateral
         )
         self.market_ws = LighterWebSocketPool(settings.ws_url, loop=self.loop)
-        pace = shared_pacer(settings.base_url, requests=settings.requests_per_minute)
-        self.history = LighterHistory(self.client, pace=limited(ctx.rate_limiter, pace, RateLimitGateTimeout))
+        if self.shared_limits is not None:
+            self.shared_limits.share_messages(address_pace(settings.ws_url))
+        self.history = LighterHistory(self.client)
         self.watch: ListingWatch | None = None
         self.metrics: MetricsReporter | None = None
         self.unknown_symbols: list[str] = []
         self._stop_observing: Callable[[], None] = lambda: None
         self.signer: Signer | None = None
         self.sender: TransactionSender | None = None
+        self.gate: TransactionGate | None = None
         self._token = ""
         self._token_until_s = 0
         self._account_open = False
@@ -173,12 +184,19 @@ class Gateway:
         emitter = emitter_of(self.ctx.health_monitor)
         if emitter is not None and self.settings.metrics_interval_s:
             metrics = self.metrics = MetricsReporter(
-                lambda: provider.stats() | watch.stats(),
+                lambda: provider.stats() | watch.stats() | self.limit_stats(),
                 emitter,
                 exchange=provider.exchange(),
                 interval_s=self.settings.metrics_interval_s,
             )
             self.loop.call_soon_threadsafe(metrics.start)
+
+    def limit_stats(self) -> dict[str, float]:
+        """Count what waited for the venue's limits."""
+        figures = self.gate.stats() if self.gate is not None else {}
+        if self.shared_limits is not None:
+            figures["shared_limits_failures"] = self.shared_limits.failures
+        return figures
 
     def settle_listing(self) -> None:
         """Take up what Qubx has changed of the instruments that it holds."""
@@ -292,6 +310,17 @@ class _Account:
             emit=ctx.channel.send, time_provider=ctx.time_provider, reload_markets=gateway.reload_markets
         )
         self._socket = LighterWebSocketManager(settings.ws_url, token=gateway.mint_token, loop=gateway.loop)
+        self._limits = AccountPace(
+            settings.base_url,
+            account.l1_address.lower() or f"account {account_index}",
+            gateway.pace,
+            paced=gateway.is_paced,
+            tier=TIERS[settings.account_tier] if settings.account_tier is not None else None,
+            requests=settings.requests_per_minute,
+            transactions=settings.transactions_per_minute,
+            shared=gateway.shared_limits,
+        )
+        gate = gateway.gate = TransactionGate(self._limits, wait_s=settings.order_wait_s)
         self._sender = TransactionSender(
             loop=gateway.loop,
             socket=self._socket,
@@ -300,6 +329,7 @@ class _Account:
             timeout_s=settings.tx_timeout_s,
             batch_size=settings.batch_size,
             on_outcome=recoveries.heard,
+            gate=gate,
         )
         requests = RequestBook()
         converter = AccountConverter(
@@ -380,6 +410,7 @@ class _Account:
             margin=margin,
             reconnect=self._socket.reconnect,
             on_disconnect=self._close,
+            stats=self._stats,
         )
         self._switch: DeadMansSwitch | None = None
         if settings.dead_mans_switch_s:
@@ -390,6 +421,7 @@ class _Account:
                 now_ms=lambda: int(ctx.time_provider.time().astype("datetime64[ms]").astype("int64")),
             )
             self._socket.on_state(self._switch.on_state)
+        gateway.loop.call_soon_threadsafe(self._limits.start, partial(gateway.client.money.limits, account_index))
         gateway.sender = self._sender
         gateway.account_opened()
         self._closed = False
@@ -418,7 +450,11 @@ class _Account:
         self._gateway.close_quietly(self._close_parts(), self._gateway.settings.flush_timeout_s + _CLOSE_TIMEOUT_S)
         self._signer.close()
 
+    def _stats(self) -> dict[str, float]:
+        return self._sender.stats() | self._gateway.limit_stats()
+
     async def _close_parts(self) -> None:
+        await self._limits.close()
         await self._leverage.close()
         await self._watch.close()
         if self._switch is not None:

@@ -56,8 +56,6 @@ class LighterHistory:
     Args:
         client: asks for single pages.
         concurrency: requests in flight at most.
-        pace: awaited before each request with the last part of its path: ``candles``, ``markPriceCandles``,
-            ``fundings``, ``trades``, ``recentTrades``.
         sleep: pauses for seconds after a refusal.
     """
 
@@ -66,12 +64,10 @@ class LighterHistory:
         client: LighterClient,
         *,
         concurrency: int = 3,
-        pace: Callable[[str], Awaitable[None]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._slots = asyncio.Semaphore(concurrency)
-        self._pace = pace
         self._sleep = sleep
         self._allowed = asyncio.Event()
         self._allowed.set()
@@ -138,7 +134,7 @@ class LighterHistory:
             found: dict[int, R] = {}
             while begin < end:
                 count = max(2, (end - begin) // length)  # a window of a single candle is refused
-                rows = await self._ask(endpoint, fetch, market_id, resolution, end - count * length, end - 1, count)
+                rows = await self._ask(fetch, market_id, resolution, end - count * length, end - 1, count)
                 if any(row.t % length for row in rows):
                     raise WireError(f"{endpoint} of market {market_id}: a candle off the grid of {resolution}")
                 inside = [row for row in rows if begin <= row.t < end]
@@ -166,7 +162,7 @@ class LighterHistory:
             found: dict[int, wire.FundingRow] = {}
             while begin < end:
                 count = (end - begin) // _HOUR_MS + 2
-                rows = await self._ask("fundings", self._client.fundings, market_id, "1h", begin - _HOUR_MS, end, count)
+                rows = await self._ask(self._client.fundings, market_id, "1h", begin - _HOUR_MS, end, count)
                 times = [row.timestamp * 1000 for row in rows]
                 if any(time % _HOUR_MS for time in times):
                     raise WireError(f"fundings of market {market_id}: a settlement that is not on the hour")
@@ -224,7 +220,7 @@ class LighterHistory:
         """
         seen = {cursor}
         while True:
-            body = await self._ask("trades", self._client.market_trades, market_id, cursor=cursor)
+            body = await self._ask(self._client.market_trades, market_id, cursor=cursor)
             rows = sorted(body.trades or [], key=lambda row: row.trade_id, reverse=True)
             if any(row.market_id != market_id for row in rows):
                 raise WireError(f"trades of market {market_id}: a trade of another market")
@@ -239,18 +235,16 @@ class LighterHistory:
 
     async def recent_trades(self, market_id: int) -> list[wire.TradeRow]:
         """Fetch the newest 100 trades, oldest first."""
-        rows = await self._ask("recentTrades", self._client.recent_trades, market_id)
+        rows = await self._ask(self._client.recent_trades, market_id)
         return sorted(rows, key=lambda row: row.trade_id)
 
     # --- one request -------------------------------------------------------------------------------------------------
 
-    async def _ask[**P, T](self, endpoint: str, ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _ask[**P, T](self, ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask when it is allowed; again after a refusal for the rate limit."""
         async with self._slots:
             for pause_s in (*_PAUSES_S, None):
                 await self._allowed.wait()
-                if self._pace is not None:
-                    await self._pace(endpoint)
                 try:
                     return await ask(*args, **kwargs)
                 except VenueError as error:

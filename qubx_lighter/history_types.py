@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from qubx.core.basics import MarketType
-from qubx.rate_limiting.pools import RateLimitGateTimeout
+from qubx.rate_limiting import ExchangeRateLimiter
 from qubx.utils.time import to_timedelta
 
 from qubx_lighter import lookup
@@ -28,9 +28,10 @@ from qubx_lighter.history import LighterHistory, together
 from qubx_lighter.history_tables import HistoryTables, MarketName
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.markets import Market
-from qubx_lighter.pacing import Limiter, is_local, limited, shared_pacer
+from qubx_lighter.pacing import is_local, rest_pace
 from qubx_lighter.page_cache import PageCache
 from qubx_lighter.protocol.timeframes import resolution_for
+from qubx_lighter.rate_limits import SharedLimits
 from qubx_lighter.settings import LighterSettings
 
 Kind = Literal["ohlc", "mark_ohlc", "trade", "liquidation", "funding_payment", "funding_rate"]
@@ -111,17 +112,18 @@ class VenueHistory:
         settings: LighterSettings,
         *,
         cache_dir: Path | Literal[False] | None = None,
-        limiter: Limiter | None = None,
+        limiter: ExchangeRateLimiter | None = None,
         concurrency: int = 3,
     ) -> None:
         url = settings.base_url
-        self._client = LighterClient(url, timeout=settings.rest_timeout_s)
+        pace = rest_pace(url, requests=settings.requests_per_minute, paced=settings.account_tier is not None)
+        if limiter is not None and pace.is_paced:
+            pace.shared = SharedLimits(limiter)
+        self._client = LighterClient(url, timeout=settings.rest_timeout_s, pace=pace)
         self.loader = LighterInstrumentLoader(
             self._client, symbol_format=settings.symbol_format, collateral=settings.collateral
         )
-        pacer = shared_pacer(url, requests=settings.requests_per_minute)
-        self._pace = limited(limiter, pacer, RateLimitGateTimeout)
-        history = LighterHistory(self._client, concurrency=concurrency, pace=self._pace)
+        history = LighterHistory(self._client, concurrency=concurrency)
         uncached = cache_dir is False or (cache_dir is None and is_local(url))
         cache = None if uncached else PageCache(url, cache_dir or None)
         self._tables = HistoryTables(history, cache, self.now_ms)
@@ -134,10 +136,8 @@ class VenueHistory:
         Raises:
             LighterError: the venue cannot be read.
         """
-        await self._pace("orderBookDetails")
         await self.loader.load()
         lookup.publish(self.loader.instruments)
-        await self._pace("status")
         venue_s = (await self._client.status()).timestamp
         ahead_ms = venue_s * 1000 - time.time_ns() // 1_000_000 if venue_s else 0
         self._ahead_ms = ahead_ms if abs(ahead_ms) > _CLOCK_DRIFT_MS else 0

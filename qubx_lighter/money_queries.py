@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from qubx_lighter.errors import ConfigurationError, WireError
+from qubx_lighter.pacing import Rank
 from qubx_lighter.protocol import account_rows as rows
 
 _PAGE: Final = 100
@@ -18,9 +19,15 @@ class Get(Protocol):
     """One GET, decoded; ``private`` sends the token along."""
 
     def __call__[T](
-        self, kind: type[T], path: str, *, private: bool = False, paced: bool = False, **params: str | int | None
+        self,
+        kind: type[T],
+        path: str,
+        *,
+        private: bool = False,
+        rank: Rank = Rank.ACCOUNT,
+        **params: str | int | None,
     ) -> Awaitable[T]:
-        """Fetch ``path``; parameters that are None are left out; ``paced`` leaves retries to the caller."""
+        """Fetch ``path``; parameters that are None are left out."""
 
 
 class MoneyQueries:

@@ -16,6 +16,7 @@ from qubx_lighter.errors import LighterError
 if TYPE_CHECKING:
     from qubx.core.connector import IConnector
     from qubx.core.interfaces import IDataProvider
+    from qubx.rate_limiting import ExchangeRateLimitConfig
 
 
 class LighterPlugin(ExchangePlugin):
@@ -48,6 +49,13 @@ class LighterPlugin(ExchangePlugin):
             return factory.create_connector(ctx)
         except LighterError as error:
             raise click.ClickException(str(error)) from error
+
+    def rate_limits(self, exchange_name: str) -> ExchangeRateLimitConfig:
+        """Declare the venue's limits, as they are for an account of which nothing is known yet."""
+        from qubx_lighter.rate_limits import rate_limit_config
+
+        del exchange_name
+        return rate_limit_config()
 
 
 PLUGIN = LighterPlugin()

@@ -132,7 +132,12 @@ class TransactionSender:
             for lane in self._lanes:
                 lane.sweep(number, transaction.market_id)
         entry = Queued(
-            number, transaction.tx_type, transaction.order_id, transaction.market_id, transaction=transaction
+            number,
+            transaction.tx_type,
+            transaction.order_id,
+            transaction.market_id,
+            self._loop.time(),
+            transaction=transaction,
         )
         self._lane_of(transaction.order_id).put(entry)
 

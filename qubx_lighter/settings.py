@@ -72,8 +72,12 @@ class LighterSettings(BaseSettings):
         dead_mans_switch_s: how long the account's orders outlive a process that is gone or cut off: the venue then cancels
             all of them, those of others too; 0 for no switch.
         flush_timeout_s: how long closing waits for the answers to what was just sent.
-        requests_per_minute: REST requests in any minute, None for what the venue allows one address without a premium
-            account (60), and for any number where the venue is on this machine.
+        account_tier: ``standard``, ``premium``, ``plus`` or ``builder``, by which requests and transactions are paced; None to
+            ask the venue, and for no pace at all where the venue is on this machine.
+        requests_per_minute: REST requests in any minute, in place of what the tier allows; also where the venue is on this
+            machine.
+        transactions_per_minute: likewise.
+        order_wait_s: how long an order may wait for the venue's limits before it is rejected; cancels never wait.
         listing_interval_s: between two looks at which markets the venue lists, and by which rules.
         metrics_interval_s: between two reports of the connector's counters to Qubx's metric emitters; 0 for none.
         unknown_symbols: whether a universe symbol that the venue does not list stops the start or is only reported.
@@ -100,7 +104,10 @@ class LighterSettings(BaseSettings):
     batch_size: int = Field(default=1, ge=1, le=15)
     dead_mans_switch_s: float = Field(default=0.0, ge=0, le=MAX_CANCEL_ALL_AHEAD_S - _ON_THE_WAY_S)
     flush_timeout_s: float = Field(default=2.0, ge=0)
+    account_tier: Literal["standard", "premium", "plus", "builder"] | None = None
     requests_per_minute: int | None = Field(default=None, ge=1)
+    transactions_per_minute: int | None = Field(default=None, ge=1)
+    order_wait_s: float = Field(default=20.0, ge=0)
     listing_interval_s: float = Field(default=300.0, ge=60)
     metrics_interval_s: float = Field(default=10.0, ge=0)
     unknown_symbols: Literal["error", "warn"] = "error"

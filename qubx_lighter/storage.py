@@ -33,9 +33,10 @@ from qubx_lighter.constants import EXCHANGE, NETWORKS
 from qubx_lighter.errors import ConfigurationError, TransportError
 
 if TYPE_CHECKING:
+    from qubx.rate_limiting import ExchangeRateLimiter
+
     from qubx_lighter.history_types import VenueHistory, Wanted
     from qubx_lighter.markets import Market
-    from qubx_lighter.pacing import Limiter
 
 _MARKET_TYPES: Final = (MarketType.SWAP, MarketType.SPOT)
 _LEAST_ROWS: Final = 2  # of a chunk: Qubx infers the frequency from each
@@ -68,7 +69,7 @@ class LighterStorage(IStorage):
         *,
         symbol_format: str | None = None,
         cache_dir: str | Path | Literal[False] | None = None,
-        rate_limiters: Mapping[str, Limiter] | None = None,
+        rate_limiters: Mapping[str, ExchangeRateLimiter] | None = None,
         requests_per_minute: int | None = None,
         concurrency: int = 3,
         **_: Any,

@@ -105,10 +105,10 @@ class Gate(Protocol):
     a gate that fails otherwise than by refusing lets them out too, since the venue keeps its own count.
     """
 
-    async def admit(self, tx_types: Sequence[int]) -> None:
+    async def admit(self, tx_types: Sequence[int], waited_s: float = 0.0) -> None:
         """Wait until transactions of these types, which leave together, have room.
 
-        Each sending is asked for, those of one transaction that goes out again too. Calls of different classes (cancels,
+        The first of them was asked for ``waited_s`` seconds ago. Each sending is asked for, those of one transaction that goes out again too. Calls of different classes (cancels,
         orders, settings) overlap; a call may be cancelled.
 
         Raises:

@@ -22,6 +22,7 @@ from qubx_lighter.errors import OutcomeUnknownError, WireError
 from qubx_lighter.link import SocketSettings, TokenSource
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.codes import Recovery, refusal_of
+from qubx_lighter.protocol.limits import IN_FLIGHT, MESSAGES
 from qubx_lighter.protocol.liveness import Liveness
 from qubx_lighter.protocol.messages import Incoming, Kind, Remedy
 from qubx_lighter.protocol.pace import AddressLimits, AddressPace, BackoffSettings
@@ -29,8 +30,10 @@ from qubx_lighter.protocol.session import SessionSettings
 from qubx_lighter.transport import Connect, connect
 from qubx_lighter.websocket_manager import BaseWebSocketManager
 
-# The venue allows 200 messages a minute and 50 in flight to one address; pings are never held back, so some room is left.
-ADDRESS_LIMITS: Final = AddressLimits(messages=190, in_flight=35, reserved_messages=20, reserved_in_flight=5)
+# Pings are never held back, so some room is left.
+ADDRESS_LIMITS: Final = AddressLimits(
+    messages=MESSAGES - 10, in_flight=IN_FLIGHT - 15, reserved_messages=20, reserved_in_flight=5
+)
 
 _REMEDIES: Final[dict[Recovery, Remedy]] = {
     Recovery.UNSUBSCRIBE_FIRST: Remedy.UNSUBSCRIBE_FIRST,

@@ -21,6 +21,9 @@ from qubx_lighter.errors import (
     VenueError,
     WireError,
 )
+from qubx_lighter.pacing import RestPace, Turnstile
+from qubx_lighter.protocol.budget import Budget
+from qubx_lighter.protocol.limits import TIERS
 
 BASE = "https://venue.test"
 
@@ -478,3 +481,60 @@ async def test_close_is_idempotent() -> None:
     client, _ = client_of(lambda _: answer({}))
     await client.close()
     await client.close()
+
+
+# --- the pace --------------------------------------------------------------------------------------------------------
+
+
+def paces(tier: str = "standard") -> RestPace:
+    return RestPace(Turnstile(Budget(24_000)), Turnstile(Budget(24_000)), tier=TIERS[tier])
+
+
+def spent(pace: RestPace) -> list[float]:
+    return [pace.address.stats()["spent"], pace.account.stats()["spent"]]
+
+
+async def test_each_request_and_each_retry_is_paced_with_a_token_for_the_account() -> None:
+    bodies = iter([html(503), answer({"code": 200, "nonce": 5}), answer({"code": 200, "orders": []})])
+    venue, pace = Recorder(lambda _: next(bodies)), paces()
+
+    async def token() -> str:
+        return "t"
+
+    client = LighterClient(BASE, transport=venue.transport, token=token, pace=pace, retry_wait_s=0.0)
+    assert 5 == await client.next_nonce(1, 2)
+    assert [800.0, 0.0] == spent(pace)
+    await client.active_orders(1)
+    assert [800.0, 400.0] == spent(pace)
+
+
+async def test_of_a_higher_tier_public_requests_carry_the_token_too_if_there_is_one() -> None:
+    tokens = iter(["t"])
+    venue, pace = Recorder(lambda _: answer({"code": 200, "c": []})), paces("premium")
+
+    async def token() -> str:
+        try:
+            return next(tokens)
+        except StopIteration:
+            raise ConfigurationError("the signer is gone") from None
+
+    client = LighterClient(BASE, transport=venue.transport, token=token, pace=pace)
+    await client.candles(0, "1m", 0, 1, 2)
+    await client.candles(0, "1m", 0, 1, 2)
+    assert ["t", None] == [request.headers.get("authorization") for request in venue.requests]
+    assert [400.0, 300.0] == spent(pace)
+    with pytest.raises(ConfigurationError, match="gone"):
+        await client.active_orders(1)
+
+
+async def test_a_refusal_for_the_rate_limit_closes_the_pace_and_one_of_a_transaction_its_own() -> None:
+    refusal = httpx.Response(429, json={"code": 23000, "message": "too many"}, headers={"retry-after": "30"})
+    pace = paces()
+    pace.transactions = Turnstile(Budget(60))
+    client = LighterClient(BASE, transport=Recorder(lambda _: refusal).transport, pace=pace)
+    for ask, turnstile in ((client.status(), pace.address), (client.send_transaction(14, "{}"), pace.transactions)):
+        with pytest.raises(VenueError, match="23000") as caught:
+            await ask
+        assert 30.0 == caught.value.retry_after_s
+        assert 1 == turnstile.stats()["refusals"]
+    assert 0 == pace.account.stats()["refusals"]

@@ -13,6 +13,8 @@ from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import RESOLUTIONS
 from qubx_lighter.errors import TransportError, VenueError, WireError
 from qubx_lighter.history import LighterHistory
+from qubx_lighter.pacing import RestPace, Turnstile
+from qubx_lighter.protocol.budget import Budget
 from tests.history_venue import HOUR_MS, HistoryVenue, candles, funding, trade
 
 MINUTE = 60_000
@@ -203,11 +205,7 @@ async def test_a_venue_that_keeps_refusing_is_given_up() -> None:
 
 
 async def test_each_request_waits_for_its_pace_and_no_more_are_in_flight_than_allowed() -> None:
-    flying, most, paced = 0, 0, []
-
-    async def pace(endpoint: str) -> None:
-        paced.append(endpoint)
-
+    flying, most, stile = 0, 0, Turnstile(Budget(1e9))
     venue = HistoryVenue(NOW, {0: every_minute(NOW - 3 * DAY, NOW)})
 
     async def handle(request: httpx.Request) -> httpx.Response:
@@ -218,11 +216,11 @@ async def test_each_request_waits_for_its_pace_and_no_more_are_in_flight_than_al
         flying -= 1
         return venue.handle(request)
 
-    client = LighterClient("https://venue.test", transport=httpx.MockTransport(handle))
-    history = LighterHistory(client, concurrency=2, pace=pace)
+    client = LighterClient("https://venue.test", transport=httpx.MockTransport(handle), pace=RestPace(stile))
+    history = LighterHistory(client, concurrency=2)
     await asyncio.gather(history.candles(0, "1m", NOW - 2 * DAY, NOW), history.candles(0, "5m", NOW - 2 * DAY, NOW))
     assert 2 == most
-    assert ["candles"] * venue.asked["candles"] == paced
+    assert 400.0 * venue.asked["candles"] == stile.stats()["spent"]
 
 
 # --- funding ----------------------------------------------------------------------------------------------------------

@@ -459,7 +459,7 @@ class Budget:
         self.room: int | None = None
         self.replies: list[TxReply] = []
 
-    async def admit(self, tx_types: Sequence[int]) -> None:
+    async def admit(self, tx_types: Sequence[int], waited_s: float = 0.0) -> None:
         """Wait until it is open, then fail if it is to."""
         self.asked.append(list(tx_types))
         if self.room is not None and len(tx_types) > self.room:

@@ -52,6 +52,7 @@ class Entry:
         tx_type: what it is.
         order_id: the order that it is about; empty for none, or for all.
         market_id: the market that it is about; None for none, or for all.
+        asked_at: when it was asked for, seconds of any origin.
         waiting: whether it is in line, and not on its way or through.
         unwanted: whether its order was cancelled after it had left.
     """
@@ -60,6 +61,7 @@ class Entry:
     tx_type: int
     order_id: str = ""
     market_id: int | None = None
+    asked_at: float = 0.0
     waiting: bool = field(default=False, init=False)
     unwanted: bool = field(default=False, init=False)
 

@@ -102,10 +102,14 @@ class AddressPace:
 
     Public sockets leave the reserve to the private ones, who may use everything. A complaint about the pace on one
     socket silences all of them. A socket that nobody holds any more counts no more; what it wrote still does.
+
+    Attributes:
+        on_message: called, on the socket's thread, with each message that is counted.
     """
 
     def __init__(self, limits: AddressLimits) -> None:
         self.limits = limits
+        self.on_message: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._all = Pacer(limits.messages, limits.period_s)
         self._public = Pacer(limits.messages, limits.period_s)
@@ -125,6 +129,7 @@ class AddressPace:
             self._all.note(now)
             if not socket.private:
                 self._public.note(now)
+        self.on_message()
 
     def free_at(self, socket: SocketPace) -> float:
         """Tell from when on one more message of this socket keeps every limit, if the others write nothing."""
