@@ -64,6 +64,13 @@ def main() -> None:
 )
 @click.option("--collateral", default=10_000.0, show_default=True, help="What the account is funded with.")
 @click.option(
+    "--tier",
+    type=click.Choice(["standard", "premium"]),
+    default="premium",
+    show_default=True,
+    help="Of the account: a standard one trades without fees.",
+)
+@click.option(
     "--history",
     type=click.FloatRange(min=0),
     default=0.0,
@@ -88,6 +95,7 @@ def sim(
     state: Path | None,
     accounts_out: Path | None,
     collateral: float,
+    tier: str,
     history: float,
     faults: str,
 ) -> None:
@@ -106,6 +114,7 @@ def sim(
             state=state,
             accounts_out=accounts_out,
             collateral=collateral,
+            tier=tier,
             history_days=history,
             faults=parse(faults),
             generate_api_key=generate_api_key,

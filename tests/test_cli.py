@@ -154,6 +154,7 @@ def test_sim_starts_the_venue_with_defaults(sim_calls: list[dict[str, Any]]) -> 
             "state": None,
             "accounts_out": None,
             "collateral": 10_000.0,
+            "tier": "premium",
             "history_days": 0.0,
             "faults": [],
             "generate_api_key": generate_api_key,
@@ -165,7 +166,22 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
     frames = [tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"]
     for file in frames:
         file.write_text("")
-    options = ["--port", 0, "--markets", "btc, ETH", "--seed", 7, "--speed", 0, "--collateral", 500, "--history", 31]
+    options = [
+        "--port",
+        0,
+        "--markets",
+        "btc, ETH",
+        "--seed",
+        7,
+        "--speed",
+        0,
+        "--collateral",
+        500,
+        "--tier",
+        "standard",
+        "--history",
+        31,
+    ]
     replays = [part for file in frames for part in ("--replay", file)]
     files = ["--state", tmp_path / "state.jsonl", "--accounts-out", tmp_path / "accounts.toml"]
     options += ["--faults", "refuse where=14 code=21739 every=50; swallow every=100"]
@@ -180,6 +196,7 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
             "state": tmp_path / "state.jsonl",
             "accounts_out": tmp_path / "accounts.toml",
             "collateral": 500.0,
+            "tier": "standard",
             "history_days": 31.0,
             "faults": [Fault(Kind.REFUSE, "14", every=50, code=21739), Fault(Kind.SWALLOW, every=100)],
             "generate_api_key": generate_api_key,

@@ -1,10 +1,11 @@
-"""Transactions that change how an account trades: leverage and margin mode of a market, an isolated position's margin.
+"""What changes how an account trades: leverage, margin modes, isolated margin, trading mode, tier, maker-only keys.
 
-Raising ``VenueError`` is the API's refusal, which uses no nonce; a text that is returned is the sequencer's error.
+Of a transaction, raising ``VenueError`` is the API's refusal, which uses no nonce, and a text that is returned the sequencer's error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from qubx_lighter.constants import MARGIN_FRACTION_SCALE, Code, MarginMode
@@ -13,8 +14,9 @@ from qubx_lighter.sim import ledger, margin
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Health
 from qubx_lighter.sim.market import Market
+from qubx_lighter.sim.model import TIERS
 from qubx_lighter.sim.sequencer import Sequencer
-from qubx_lighter.sim.transactions import UpdateLeverageTx, UpdateMarginTx, failure_text
+from qubx_lighter.sim.transactions import UpdateAccountConfigTx, UpdateLeverageTx, UpdateMarginTx, failure_text
 
 IN_LIQUIDATION: Final = 21112
 INVALID_FRACTION: Final = 21113
@@ -25,6 +27,13 @@ INVALID_MARGIN_MODE: Final = 21613
 NO_POSITION: Final = 21614
 INVALID_DIRECTION: Final = 21615
 
+INVALID_TIER: Final = 62002
+SAME_TIER: Final = 62003
+TIER_WITH_POSITIONS: Final = 62004
+TIER_WITH_ORDERS: Final = 62005
+TIER_TOO_SOON: Final = 62006
+
+_TIER_CHANGE_US: Final = 24 * 3600 * 10**6
 _REMOVE: Final = 0
 _ADD: Final = 1
 
@@ -89,3 +98,49 @@ def update_margin(sequencer: Sequencer, tx: UpdateMarginTx) -> None:
     row.allocated_micro += amount
     account.collateral_micro -= amount
     sequencer.change_figures(tx.account_index, tx.market_index)
+
+
+def update_account_config(sequencer: Sequencer, tx: UpdateAccountConfigTx) -> None:
+    """Change the trading mode; back to classic only a healthy account may go.
+
+    Raises:
+        VenueError: 21112 or 21501.
+    """
+    account = sequencer.account(tx.account_index)
+    if tx.account_trading_mode != int(not account.is_unified):
+        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: account trading mode")
+    if account.is_unified and ledger.cross_risk(account, sequencer.markets).health is not Health.HEALTHY:
+        raise VenueError(IN_LIQUIDATION, "account is in liquidation")
+    account.is_unified = not account.is_unified
+    sequencer.change_figures(tx.account_index)
+
+
+def change_tier(account: Account, tier: str, now: int) -> None:
+    """Give an account another tier, once a day, while it has neither positions nor orders.
+
+    Raises:
+        VenueError: 62002, 62003, 62004, 62005 or 62006.
+    """
+    if tier not in TIERS:
+        raise VenueError(INVALID_TIER, "invalid tier")
+    if tier == account.tier:
+        raise VenueError(SAME_TIER, "account already part of requested tier")
+    if any(row.lots for row in account.positions.values()):
+        raise VenueError(TIER_WITH_POSITIONS, "account has open positions")
+    if account.orders:
+        raise VenueError(TIER_WITH_ORDERS, "account has open orders")
+    if account.tier_changed_at and now < account.tier_changed_at + _TIER_CHANGE_US:
+        raise VenueError(TIER_TOO_SOON, "too frequent tier change request")
+    account.tier, account.tier_changed_at = tier, now
+
+
+def set_maker_only_keys(account: Account, api_key_indexes: Iterable[int]) -> None:
+    """Name the keys that may only make; all of them are the account's.
+
+    Raises:
+        VenueError: 21109.
+    """
+    wanted = sorted(set(api_key_indexes))
+    if not account.keys.keys() >= set(wanted):
+        raise VenueError(Code.API_KEY_NOT_FOUND, "api key not found")
+    account.maker_only_keys = tuple(wanted)

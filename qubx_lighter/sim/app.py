@@ -23,7 +23,7 @@ from qubx_lighter.sim.faults import Fault, Faults
 from qubx_lighter.sim.feeds import replay as playback
 from qubx_lighter.sim.feeds.synthetic import Synthetic
 from qubx_lighter.sim.journal import Journal
-from qubx_lighter.sim.model import CreateAccount, CreateMarket, MarketSpec, RegisterKey
+from qubx_lighter.sim.model import PREMIUM, STANDARD, CreateAccount, CreateMarket, MarketSpec, RegisterKey
 from qubx_lighter.sim.server import Server, wall_clock
 
 ACCOUNT_INDEX: Final = 100
@@ -39,12 +39,14 @@ class Funded:
     Attributes:
         public_key: of its API key, 80 hexadecimal digits with or without ``0x``; empty for an account without a key.
         collateral: what it is funded with, in the collateral asset.
+        tier: ``standard`` or ``premium``, see ``ChangeTier``.
     """
 
     public_key: str = ""
     account_index: int = ACCOUNT_INDEX
     api_key_index: int = API_KEY_INDEX
     collateral: float = COLLATERAL
+    tier: str = PREMIUM
 
     @property
     def l1_address(self) -> str:
@@ -142,7 +144,7 @@ def _populate(server: Server, specs: Sequence[MarketSpec], accounts: Sequence[Fu
     for new in accounts:
         if server.engine.account(new.account_index) is None:
             collateral_micro = round(new.collateral * _MICRO)
-            server.execute(CreateAccount(new.account_index, new.l1_address, collateral_micro))
+            server.execute(CreateAccount(new.account_index, new.l1_address, collateral_micro, tier=new.tier))
         if new.public_key and server.engine.next_nonce(new.account_index, new.api_key_index) is None:
             server.execute(RegisterKey(new.account_index, new.api_key_index, new.public_key))
 
@@ -157,7 +159,8 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 def accounts_toml(account: Funded, secret: str, specs: Sequence[MarketSpec]) -> str:
     """Write the accounts file that Qubx reads; its commissions, in percent, are those of the first market."""
-    maker, taker = (specs[0].maker_fee_ppm, specs[0].taker_fee_ppm) if specs else (0, 0)
+    pays = specs and account.tier != STANDARD
+    maker, taker = (specs[0].maker_fee_ppm, specs[0].taker_fee_ppm) if pays else (0, 0)
     return "\n".join(
         (
             "[[accounts]]",
@@ -184,6 +187,7 @@ def run(
     state: Path | None,
     accounts_out: Path | None,
     collateral: float,
+    tier: str = PREMIUM,
     generate_api_key: Callable[[], tuple[str, str]],
     history_days: float = 0.0,
     faults: Sequence[Fault] = (),
@@ -203,6 +207,7 @@ def run(
         state: the journal, made where it is missing.
         accounts_out: where the accounts file is written to as well.
         collateral: what a new account is funded with.
+        tier: of a new account: ``standard`` or ``premium``.
         generate_api_key: makes an API key: private and public.
         history_days: how long a past new markets have.
         faults: what goes wrong on purpose.
@@ -223,6 +228,7 @@ def run(
             state=state,
             accounts_out=accounts_out,
             collateral=collateral,
+            tier=tier,
             generate_api_key=generate_api_key,
             history_days=history_days,
             faults=faults,
@@ -245,6 +251,7 @@ async def _serve(
     state: Path | None,
     accounts_out: Path | None,
     collateral: float,
+    tier: str = PREMIUM,
     generate_api_key: Callable[[], tuple[str, str]],
     write: Callable[[str], None],
     history_days: float = 0.0,
@@ -255,7 +262,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C interrupts the loop instead
             loop.add_signal_handler(number, stopped.set)
-    account = Funded(collateral=collateral)
+    account = Funded(collateral=collateral, tier=tier)
     async with open_venue(
         port=port,
         markets=markets,

@@ -24,10 +24,12 @@ from qubx_lighter.sim.margin import Risk
 from qubx_lighter.sim.market_history import MarketHistory
 from qubx_lighter.sim.matching import Book
 from qubx_lighter.sim.model import (
+    TIERS,
     AcknowledgeNotification,
     AdvanceTime,
     CancelAll,
     CancelOrder,
+    ChangeTier,
     Command,
     CreateAccount,
     CreateMarket,
@@ -41,6 +43,7 @@ from qubx_lighter.sim.model import (
     Position,
     RegisterKey,
     Result,
+    SetMakerOnlyKeys,
     SettleFunding,
     SubmitBatch,
     SubmitTransaction,
@@ -57,6 +60,7 @@ from qubx_lighter.sim.transactions import (
     CreateOrderTx,
     ModifyOrderTx,
     Transaction,
+    UpdateAccountConfigTx,
     UpdateLeverageTx,
     UpdateMarginTx,
     failure_text,
@@ -171,6 +175,10 @@ class Engine:
                 self._settle_funding(command)
             case AcknowledgeNotification():
                 self._acknowledge(command)
+            case ChangeTier(account_index, tier):
+                account_settings.change_tier(self._sequencer.account(account_index), tier, self.now)
+            case SetMakerOnlyKeys(account_index, api_key_indexes):
+                account_settings.set_maker_only_keys(self._sequencer.account(account_index), api_key_indexes)
 
     def _create_market(self, spec: MarketSpec) -> None:
         if spec.market_id in self.markets:
@@ -181,8 +189,10 @@ class Engine:
     def _create_account(self, new: CreateAccount) -> None:
         if new.account_index in self._sequencer.accounts:
             raise VenueError(Code.INVALID_PARAM, "account exists")
+        if new.tier not in TIERS:
+            raise VenueError(account_settings.INVALID_TIER, "invalid tier")
         self._sequencer.accounts[new.account_index] = Account(
-            new.account_index, new.l1_address, new.collateral_micro, new.fee_free, self.now
+            new.account_index, new.l1_address, new.collateral_micro, new.fee_free, self.now, new.tier
         )
         self._sequencer.change_figures(new.account_index)
 
@@ -244,9 +254,12 @@ class Engine:
 
     def _key_of(self, tx: Transaction) -> ApiKey:
         """Find the key that signed; the transaction's own time must not be over."""
-        key = self._sequencer.account(tx.account_index).keys.get(tx.api_key_index)
+        account = self._sequencer.account(tx.account_index)
+        key = account.keys.get(tx.api_key_index)
         if key is None:
             raise VenueError(Code.API_KEY_NOT_FOUND, "api key not found")
+        if tx.api_key_index in account.maker_only_keys:
+            transactions.check_maker_only(tx)
         if tx.expired_at * 1000 <= self.now:  # the documentation leaves open which code; the nonce stays
             raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: transaction expired")
         return key
@@ -295,6 +308,8 @@ class Engine:
                 return _Done(error=account_settings.update_leverage(sequencer, tx))
             case UpdateMarginTx():
                 account_settings.update_margin(sequencer, tx)
+            case UpdateAccountConfigTx():
+                account_settings.update_account_config(sequencer, tx)
         return _Done()
 
     def _cancel_all(self, tx: CancelAllTx) -> None:

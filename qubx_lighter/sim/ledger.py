@@ -25,7 +25,7 @@ from qubx_lighter.constants import PPM
 from qubx_lighter.sim import margin
 from qubx_lighter.sim.margin import Health, Risk
 from qubx_lighter.sim.market import Market
-from qubx_lighter.sim.model import FundingPayment, Order, Position, Trade
+from qubx_lighter.sim.model import PREMIUM, STANDARD, FundingPayment, Order, Position, Trade
 
 HISTORY: Final = 10_000
 """How many ended orders and trades an account, and trades a market, remember."""
@@ -48,6 +48,10 @@ class Account:
     collateral_micro: int  # realised profit and fees included, unrealised profit not
     fee_free: bool = False
     created_at: int = 0  # µs
+    tier: str = PREMIUM
+    tier_changed_at: int = 0  # µs; 0: never
+    maker_only_keys: tuple[int, ...] = ()  # ascending
+    is_unified: bool = False  # its trading mode: spot and perpetuals share the collateral
     positions: dict[int, Position] = field(default_factory=dict)  # by market id; flat rows stay
     keys: dict[int, ApiKey] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)  # resting or pending, by order index
@@ -62,6 +66,10 @@ class Account:
         market_id = market.spec.market_id
         row = self.positions.get(market_id)
         return row or Position(market_id, initial_margin_fraction=market.spec.default_initial_margin_fraction)
+
+    def fee_ppm(self, ppm: int) -> int:
+        """Give what the account pays where a market's fee is ``ppm``."""
+        return 0 if self.fee_free or self.tier == STANDARD else ppm
 
     def holds(self, market_id: int) -> bool:
         """Tell whether it has a position in a market that is not flat."""

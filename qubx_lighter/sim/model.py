@@ -21,6 +21,10 @@ DELEVERAGE: Final = "deleverage"
 LIQUIDATION_ORDER: Final = 8
 """The type of the orders by which the venue closes positions; nobody else places them."""
 
+STANDARD: Final = "standard"
+PREMIUM: Final = "premium"
+TIERS: Final = (STANDARD, PREMIUM)
+
 INSURANCE_FUND: Final = 2**48 - 1
 """The account that takes liquidation fees, as the venue's markets name it."""
 
@@ -76,6 +80,7 @@ class CreateAccount(msgspec.Struct, frozen=True, tag=True):
     l1_address: str
     collateral_micro: int
     fee_free: bool = False
+    tier: str = PREMIUM
 
 
 class RegisterKey(msgspec.Struct, frozen=True, tag=True):
@@ -164,6 +169,20 @@ class AcknowledgeNotification(msgspec.Struct, frozen=True, tag=True):
     notification_id: str
 
 
+class ChangeTier(msgspec.Struct, frozen=True, tag=True):
+    """Give an account another tier: ``standard`` trades without fees, ``premium`` for the markets' fees."""
+
+    account_index: int
+    tier: str
+
+
+class SetMakerOnlyKeys(msgspec.Struct, frozen=True, tag=True):
+    """Name the API keys of an account that may only place post-only orders, amend and cancel; those not named may do all."""
+
+    account_index: int
+    api_key_indexes: tuple[int, ...]
+
+
 Command = (
     CreateMarket
     | CreateAccount
@@ -178,6 +197,8 @@ Command = (
     | AdvanceTime
     | SettleFunding
     | AcknowledgeNotification
+    | ChangeTier
+    | SetMakerOnlyKeys
 )
 
 

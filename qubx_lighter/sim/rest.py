@@ -23,7 +23,6 @@ from qubx_lighter.sim.model import (
     DELEVERAGE,
     LIQUIDATION,
     TRADE,
-    AcknowledgeNotification,
     Command,
     MarketSpec,
     Order,
@@ -132,7 +131,6 @@ class Rest:
             "/api/v1/recentTrades": self._recent_trades,
             "/api/v1/trades": self._trades,
             "/api/v1/account": self._account,
-            "/api/v1/accountLimits": self._account_limits,
             "/api/v1/accountActiveOrders": self._active_orders,
             "/api/v1/accountInactiveOrders": self._inactive_orders,
             "/api/v1/accountOrders": self._orders_by_client_index,
@@ -145,7 +143,7 @@ class Rest:
             *(web.get(path, self._reader(read)) for path, read in reads.items()),
             *(web.get(path, self._public_reader(read)) for path, read in self._history.reads().items()),
             web.post("/api/v1/sendTx", self._send_tx),
-            web.post("/api/v1/notification/ack", self._acknowledge),
+            *(web.post(path, self._writer(write)) for path, write in self._money.writes().items()),
             web.post("/api/v1/sendTxBatch", self._send_tx_batch),
         ]
 
@@ -153,6 +151,19 @@ class Rest:
     def _reader(read: Callable[[web.Request, Parameters], Row]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             return _json(read(request, Parameters(request.query)))
+
+        return handle
+
+    def _writer(self, write: Callable[[Account, Parameters], Command]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            params = Parameters(await request.post())
+            account = self._known_account(params)
+            token = request.headers.get("authorization") or params.text("auth", "")
+            self._venue.check_token(token, account.account_index)
+            result = self._venue.execute(write(account, params))
+            if not result.ok:
+                raise VenueError(result.code, result.message)
+            return _json(success())
 
         return handle
 
@@ -268,24 +279,6 @@ class Rest:
         self._authorize(request, account.account_index)
         return account
 
-    def _account_limits(self, request: web.Request, params: Parameters) -> Row:
-        account = self._own_account(request, params)
-        spec = next(iter(self._engine.markets.values()), None)
-        fees = (0, 0) if spec is None or account.fee_free else (spec.maker_fee_ppm, spec.taker_fee_ppm)
-        return success(
-            max_llp_percentage=0,
-            user_tier="premium",
-            can_create_public_pool=False,
-            max_llp_amount="0.000000",
-            current_maker_fee_tick=fees[0],
-            current_taker_fee_tick=fees[1],
-            effective_lit_stakes="0",
-            leased_lit="0",
-            user_tier_name="premium",
-            bo_user_tier_name="",
-            bo_fee_rate=0,
-        )
-
     def _active_orders(self, request: web.Request, params: Parameters) -> Row:
         account = self._own_account(request, params)
         return success(orders=self._order_rows(self._engine.active_orders(account.account_index, params.market_id())))
@@ -349,18 +342,6 @@ class Rest:
         account = self._engine.account(record.account_index)
         assert account is not None, "it has sent the transaction"
         return success(**rows.tx_row(record, account.l1_address), committed_at=0, verified_at=0)
-
-    async def _acknowledge(self, request: web.Request) -> web.StreamResponse:
-        """Mark a notification as read."""
-        params = Parameters(await request.post())
-        account = self._known_account(params)
-        token = request.headers.get("authorization") or params.text("auth", "")
-        self._venue.check_token(token, account.account_index)
-        command = AcknowledgeNotification(account.account_index, params.text("notif_id"))
-        result = self._venue.execute(command)
-        if not result.ok:
-            raise VenueError(result.code, result.message)
-        return _json(success())
 
     async def _send_tx(self, request: web.Request) -> web.StreamResponse:
         params = Parameters(await request.post())

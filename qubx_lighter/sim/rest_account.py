@@ -1,4 +1,4 @@
-"""What an account was paid and paid, over REST: newest first, page by page, for who may read the account."""
+"""An account's own matters over REST, for who may read it: what it was paid and paid, newest first; tier; maker-only keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.liquidation import AccountRisk, Liquidation
 from qubx_lighter.sim.margin import Risk
 from qubx_lighter.sim.market_history import LATEST_MS
-from qubx_lighter.sim.model import DELEVERAGE, FundingPayment, MarketSpec
+from qubx_lighter.sim.model import (
+    DELEVERAGE,
+    AcknowledgeNotification,
+    ChangeTier,
+    Command,
+    FundingPayment,
+    MarketSpec,
+    SetMakerOnlyKeys,
+)
 from qubx_lighter.sim.parameters import Parameters
 from qubx_lighter.sim.rows import Row, decimal_text, micro_text, position_row, price_text, size_text, success
 
@@ -42,7 +50,58 @@ class RestAccount:
         return {
             "/api/v1/positionFunding": self.position_funding,
             "/api/v1/liquidations": self.liquidations,
+            "/api/v1/accountLimits": self.account_limits,
+            "/api/v1/getMakerOnlyApiKeys": self.maker_only_keys,
         }
+
+    def writes(self) -> dict[str, Callable[[Account, Parameters], Command]]:
+        """List by path what a posted form, about an account whose token comes with it, wants to be done."""
+        return {
+            "/api/v1/notification/ack": self.acknowledge,
+            "/api/v1/changeAccountTier": self.change_tier,
+            "/api/v1/setMakerOnlyApiKeys": self.set_maker_only_keys,
+        }
+
+    def account_limits(self, request: web.Request, params: Parameters) -> Row:
+        """Answer ``accountLimits``; the fees are those of the first market, as all have the same."""
+        account = self._find_account(request, params)
+        spec = next(iter(self._engine.markets.values()), None)
+        maker, taker = (spec.maker_fee_ppm, spec.taker_fee_ppm) if spec is not None else (0, 0)
+        changed = {"user_tier_last_update": account.tier_changed_at // 10**6} if account.tier_changed_at else {}
+        return success(
+            max_llp_percentage=0,
+            user_tier=account.tier,
+            can_create_public_pool=False,
+            max_llp_amount="0.000000",
+            current_maker_fee_tick=account.fee_ppm(maker),
+            current_taker_fee_tick=account.fee_ppm(taker),
+            effective_lit_stakes="0",
+            leased_lit="0",
+            user_tier_name=account.tier,
+            bo_user_tier_name="",
+            bo_fee_rate=0,
+            **changed,
+        )
+
+    def maker_only_keys(self, request: web.Request, params: Parameters) -> Row:
+        """Answer ``getMakerOnlyApiKeys``."""
+        return success(api_key_indexes=list(self._find_account(request, params).maker_only_keys))
+
+    @staticmethod
+    def set_maker_only_keys(account: Account, params: Parameters) -> Command:
+        """Read ``setMakerOnlyApiKeys``: a list of indexes; an empty one frees all keys."""
+        indexes = params.numbers("api_key_indexes")
+        return SetMakerOnlyKeys(account.account_index, tuple(sorted(indexes)))
+
+    @staticmethod
+    def change_tier(account: Account, params: Parameters) -> Command:
+        """Read ``changeAccountTier``."""
+        return ChangeTier(account.account_index, params.text("new_tier"))
+
+    @staticmethod
+    def acknowledge(account: Account, params: Parameters) -> Command:
+        """Read ``notification/ack``."""
+        return AcknowledgeNotification(account.account_index, params.text("notif_id"))
 
     def position_funding(self, request: web.Request, params: Parameters) -> Row:
         """Answer ``positionFunding``; both bounds belong to the range, the cursor is the last row's ``funding_id``."""

@@ -258,7 +258,9 @@ def stats_row(engine: Engine, account: Account) -> Row:
     )
     of_all = _figures(total, everything, engine.available_balance_micro(index))
     of_cross = _figures(cross, everything - apart, cross.value_micro - cross.initial_micro)
-    return of_all | {"cross_stats": of_cross, "total_stats": of_all, "account_trading_mode": 0}
+    if account.is_unified:
+        of_all, of_cross = (figures | {"collateral": _collateral_text(account)} for figures in (of_all, of_cross))
+    return of_all | {"cross_stats": of_cross, "total_stats": of_all, "account_trading_mode": int(account.is_unified)}
 
 
 def _figures(risk: Risk, notional_micro: int, available_micro: int) -> Row:
@@ -273,6 +275,11 @@ def _figures(risk: Risk, notional_micro: int, available_micro: int) -> Row:
     }
 
 
+def _collateral_text(account: Account) -> str:
+    """Write the collateral; in unified mode clients find it in the asset's margin balance alone (nautilus_trader #4246)."""
+    return micro_text(0 if account.is_unified else account.collateral_micro)
+
+
 def account_row(engine: Engine, account: Account) -> Row:
     """Write an account as ``GET account`` shows it."""
     index = account.account_index
@@ -281,7 +288,7 @@ def account_row(engine: Engine, account: Account) -> Row:
     return {
         "code": 0,
         "account_type": 0,
-        "account_trading_mode": 0,
+        "account_trading_mode": int(account.is_unified),
         "index": index,
         "l1_address": account.l1_address,
         "cancel_all_time": account.cancel_all_time_ms,
@@ -290,7 +297,7 @@ def account_row(engine: Engine, account: Account) -> Row:
         "pending_order_count": sum(order.status == PENDING for order in account.orders.values()),
         "available_balance": micro_text(engine.available_balance_micro(index)),
         "status": 1,
-        "collateral": micro_text(account.collateral_micro),
+        "collateral": _collateral_text(account),
         "transaction_time": engine.now,
         "account_index": index,
         "name": "",
@@ -331,7 +338,7 @@ _NO_POOL: Final[Row] = {  # the SDK's model requires it of every account
 
 
 def asset_row(account: Account) -> Row:
-    """Write the collateral as an asset; an account in classic mode holds it as margin."""
+    """Write the collateral as an asset, which is held as margin."""
     return {
         "symbol": COLLATERAL,
         "asset_id": _COLLATERAL_ASSET_ID,

@@ -602,7 +602,7 @@ class Sequencer:
         return not order.remaining_lots
 
     def _may_fill(self, account: Account, order: Order, lots: int, price_ticks: int, ppm: int) -> bool:
-        signed, rate = -lots if order.is_ask else lots, 0 if account.fee_free else ppm
+        signed, rate = -lots if order.is_ask else lots, account.fee_ppm(ppm)
         fill = ledger.Fill(self.markets[order.market_id], signed, price_ticks, rate)
         return ledger.may_fill(account, self.markets, fill)
 
@@ -613,10 +613,8 @@ class Sequencer:
         mark = market.mark_price_ticks() or price
         quote = market.quote_micro(price, lots)
         forced = order.order_type == LIQUIDATION_ORDER
-        taker_ppm = _liquidation_fee_ppm(order, price) if forced else market.spec.taker_fee_ppm
-        if account.fee_free:
-            taker_ppm = 0
-        maker_ppm = 0 if owner.fee_free else market.spec.maker_fee_ppm
+        taker_ppm = _liquidation_fee_ppm(order, price) if forced else account.fee_ppm(market.spec.taker_fee_ppm)
+        maker_ppm = owner.fee_ppm(market.spec.maker_fee_ppm)
         taker_row, maker_row = account.position(market), owner.position(market)
         self._trade_id += 1
         ask, bid = (order, maker) if order.is_ask else (maker, order)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -36,6 +36,8 @@ from qubx_lighter.sim.ledger import ApiKey
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import PlaceOrder
 
+INVALID_TX_TYPE_FOR_ACCOUNT: Final = 21511
+UPDATE_ACCOUNT_CONFIG: Final = 41  # nothing here signs it
 INTEGRATOR_NOT_APPROVED: Final = 21149
 INVALID_TRIGGER_PRICE: Final = 21729
 _MAX_ATTRIBUTES: Final = 4
@@ -211,6 +213,13 @@ class UpdateMarginTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
     direction: int
 
 
+class UpdateAccountConfigTx(_Signed, frozen=True, rename="pascal", kw_only=True):
+    """Type 41; trading mode 0 is classic, 1 unified."""
+
+    account_trading_mode: int
+    market: ClassVar[int] = NIL_MARKET_INDEX
+
+
 Transaction = (
     CreateOrderTx
     | CreateGroupedOrdersTx
@@ -219,6 +228,7 @@ Transaction = (
     | ModifyOrderTx
     | UpdateLeverageTx
     | UpdateMarginTx
+    | UpdateAccountConfigTx
 )
 
 _DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
@@ -229,6 +239,7 @@ _DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
     TxType.MODIFY_ORDER: msgspec.json.Decoder(ModifyOrderTx),
     TxType.UPDATE_LEVERAGE: msgspec.json.Decoder(UpdateLeverageTx),
     TxType.UPDATE_MARGIN: msgspec.json.Decoder(UpdateMarginTx),
+    UPDATE_ACCOUNT_CONFIG: msgspec.json.Decoder(UpdateAccountConfigTx),
 }
 
 
@@ -258,6 +269,17 @@ def decode(tx_type: int, tx_info: str) -> Transaction:
     if tx.attribute(Attribute.INTEGRATOR_ACCOUNT):
         raise VenueError(INTEGRATOR_NOT_APPROVED, "integrator not approved")
     return tx
+
+
+def check_maker_only(tx: Transaction) -> None:
+    """Insist on what a maker-only key may send: post-only orders, amendments and cancels.
+
+    Raises:
+        VenueError: 21511.
+    """
+    posts = isinstance(tx, CreateOrderTx) and tx.time_in_force == TimeInForce.POST_ONLY
+    if not posts and not isinstance(tx, CancelOrderTx | CancelAllTx | ModifyOrderTx):
+        raise VenueError(INVALID_TX_TYPE_FOR_ACCOUNT, "invalid tx type for account")
 
 
 def check_nonce(key: ApiKey, tx: Transaction) -> None:
