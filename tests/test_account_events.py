@@ -73,8 +73,9 @@ def test_funding_is_booked_once_an_hour_as_the_venues_ledger_has_it(venue: LiveV
         desk.until_equal()
         before = desk.account.get_position(desk.instrument("ETH-USDC")).r_pnl
         for hours in (1, 2):
-            venue.time.to_next_hour(10)
+            venue.time.to_next_hour()
             desk.until(lambda: len(payments(venue)) == 2 * hours)  # noqa: B023 - called before the next turn
+            venue.time.ahead_s += 10  # the list is asked for
             desk.until(lambda: len(told(desk)) >= 2 * hours)  # noqa: B023
         stats = desk.connector.account.stats  # type: ignore[attr-defined]
         known = stats()
@@ -92,7 +93,9 @@ def test_funding_is_booked_once_an_hour_as_the_venues_ledger_has_it(venue: LiveV
         eth = desk.account.get_position(desk.instrument("ETH-USDC"))
         assert abs(eth.r_pnl - before - eth.cumulative_funding) < 1e-9
     with desk_on(venue) as second:
-        venue.time.to_next_hour(10)
+        venue.time.to_next_hour()
+        second.until(lambda: len(payments(venue)) == 6)
+        venue.time.ahead_s += 10
         second.until(lambda: len(told(second)) == 2)
         third = max(hour for _, hour in payments(venue))
         assert {third} == {hour for _, hour, _ in told(second)}
