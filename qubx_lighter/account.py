@@ -136,7 +136,7 @@ class LighterAccountProcessor:
         self._recovery: asyncio.Task[None] | None = None
         self._started = False
         self._funding_task: asyncio.Task[None] | None = None
-        self._stats = {"snapshots": 0, "failed_snapshots": 0, "recoveries": 0}
+        self._stats = {"snapshots": 0, "failed_snapshots": 0, "recoveries": 0, "notifications": 0}
         # Trades and stats are said to need no token (2026) and were captured with one (2025): a token does no harm.
         self._channels: Final[dict[str, Callable[[str, bytes], None]]] = {
             f"account_all_orders/{self._account}": self._on_orders,
@@ -251,6 +251,7 @@ class LighterAccountProcessor:
             if note.id not in self._notified:
                 self._notified.append(note.id)
                 if kind != "subscribed":
+                    self._stats["notifications"] += 1
                     logger.warning("lighter: the venue notifies account {}: {}", self._account, describe(note))
 
     def _push(self, pushes: list[Push]) -> None:

@@ -21,7 +21,7 @@ from qubx.core.events import (
 )
 
 from qubx_lighter.sim import model
-from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
+from tests.live import BTC, ETH, MAKER, US, Desk, LiveVenue, desk_on
 
 ETH_MID = 400_000  # ticks of 0.01
 BTC_MID = 1_000_000  # ticks of 0.1
@@ -116,6 +116,69 @@ def test_a_deposit_and_a_withdrawal_are_balances_at_the_venues_time(desk: Desk, 
     known = len(desk.of_type(AccountSnapshotEvent))
     desk.until(lambda: len(desk.of_type(AccountSnapshotEvent)) > known)
     desk.until_equal()
+
+
+# --- what the venue does by itself -----------------------------------------------------------------------------------
+
+OTHER = 8
+
+
+@pytest.fixture
+def heavy(desk: Desk, venue: LiveVenue) -> Desk:
+    """A desk that is long 40 ETH from 4,001 on 10,000 USDC, in a market without bids."""
+    venue.execute(model.Deposit(MAKER, 10**12))
+    venue.execute(model.CreateAccount(OTHER, "0x8", 10**12))
+    venue.rest(ETH, ETH_MID + 100, 400_000, is_ask=True)
+    desk.until_status(desk.submit("ETH-USDC", 40.0, 4001.0, tif="ioc"), OrderStatus.FILLED)
+    desk.until_equal()
+    venue.execute(model.CancelAll(MAKER))
+    return desk
+
+
+def mark(venue: LiveVenue, ticks: int) -> None:
+    """Let others trade at a price."""
+    venue.rest(ETH, ticks, 1000, is_ask=True)
+    assert venue.execute(model.PlaceOrder(OTHER, ETH, False, 1000, ticks, time_in_force=0)).ok
+
+
+def errors(desk: Desk) -> list[Any]:
+    return [message[2] for message in desk.data if message[1] == "error"]
+
+
+def test_a_liquidation_is_deals_an_order_of_the_venues_and_an_error(heavy: Desk, venue: LiveVenue) -> None:
+    for ticks in (379_000, 378_000):
+        venue.rest(ETH, ticks, 200_000, is_ask=False)
+    mark(venue, 379_600)  # 1,808 left where 1,822 are required
+    heavy.until(lambda: errors(heavy))
+    heavy.until_equal()
+    assert {} == venue.truth()["positions"]
+    position = heavy.account.get_position(heavy.instrument("ETH-USDC"))
+    forced = [event for event in heavy.of_type(DealEvent) if event.client_order_id.startswith("ext:")]
+    assert [(-20.0, 3790.0), (-20.0, 3780.0)] == [(event.deal.amount, event.deal.price) for event in forced]
+    assert abs(20 * (3790.0 + 3780.0) - 40 * 4001.0 - position.r_pnl) < 1e-6
+    fees = 40 * 4001.0 * 200e-6 + sum(event.deal.fee_amount for event in forced)
+    assert abs(fees - position.commissions) < 1e-6
+    heavy.until(lambda: heavy.account.get_order(forced[0].client_order_id).status.is_terminal)
+    order: Any = heavy.account.get_order(forced[0].client_order_id)
+    assert (OrderOrigin.EXTERNAL, OrderStatus.FILLED, 40.0) == (order.origin, order.status, order.filled_quantity)
+    assert {} == heavy.account.get_orders()
+    (error,) = errors(heavy)
+    assert ("liquidation", heavy.instrument("ETH-USDC"), -20.0) == (error.kind, error.instrument, error.amount)
+    heavy.until(lambda: heavy.connector.account.stats()["notifications"] == 1)  # type: ignore[attr-defined]
+
+
+def test_deleveraging_is_a_deal_without_an_order_and_an_error(heavy: Desk, venue: LiveVenue) -> None:
+    mark(venue, 374_000)  # less than nothing left, and nobody bids
+    heavy.until(lambda: errors(heavy))
+    heavy.until_equal()
+    assert {} == venue.truth()["positions"]
+    (error,) = errors(heavy)
+    assert ("deleverage", -40.0) == (error.kind, error.amount)
+    assert {} == heavy.account.get_orders()
+    heavy.connector.request_snapshot()
+    known = len(heavy.of_type(AccountSnapshotEvent))
+    heavy.until(lambda: len(heavy.of_type(AccountSnapshotEvent)) > known)
+    heavy.until_equal()
 
 
 # --- ends ------------------------------------------------------------------------------------------------------------
