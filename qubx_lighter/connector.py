@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 from qubx.core.basics import CtrlChannel, Instrument, Order, OrderRequest, dt_64
 from qubx.core.connector import ChannelEmitter
 from qubx.core.exceptions import NotSupported
 
 from qubx_lighter.account import LighterAccountProcessor
+from qubx_lighter.actions import LighterActions
 from qubx_lighter.broker import LighterBroker
 from qubx_lighter.constants import EXCHANGE, MarginMove
 from qubx_lighter.isolated_margin import IsolatedMargin
@@ -16,7 +18,8 @@ from qubx_lighter.leverage import LeverageSettings
 from qubx_lighter.protocol.amounts import Amount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import concurrent.futures
+    from collections.abc import Callable, Coroutine, Mapping
 
 
 class LighterConnector(ChannelEmitter):
@@ -31,6 +34,8 @@ class LighterConnector(ChannelEmitter):
         account: the read side.
         leverage: leverage and margin mode.
         margin: what isolated positions are backed by.
+        actions: transfers, withdrawals, sub-accounts, pools.
+        loop: where they run.
         reconnect: drops the account socket and connects anew.
         on_disconnect: releases the account's parts, within a bounded time.
         stats: counts what was sent, and what waited for the venue's limits.
@@ -45,6 +50,8 @@ class LighterConnector(ChannelEmitter):
         account: LighterAccountProcessor,
         leverage: LeverageSettings,
         margin: IsolatedMargin,
+        actions: LighterActions,
+        loop: asyncio.AbstractEventLoop,
         reconnect: Callable[[], None],
         on_disconnect: Callable[[], None],
         stats: Callable[[], Mapping[str, float]],
@@ -55,6 +62,8 @@ class LighterConnector(ChannelEmitter):
         self.account = account
         self.leverage = leverage
         self.margin = margin
+        self.actions = actions
+        self._loop = loop
         self._reconnect = reconnect
         self._on_disconnect = on_disconnect
         self._stats = stats
@@ -178,6 +187,16 @@ class LighterConnector(ChannelEmitter):
     def remove_isolated_margin(self, instrument: Instrument, amount: Amount) -> bool:
         """Give collateral of an isolated position back to the account; otherwise as ``add_isolated_margin``."""
         return self.margin.move(instrument, amount, MarginMove.REMOVE)
+
+    # --- money and accounts ------------------------------------------------------------------------------------------
+
+    def act[T](self, action: Callable[[LighterActions], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+        """Start an action beside the trading and return its future: ``act(lambda do: do.withdraw(amount=5))``.
+
+        Nothing of Qubx's contract. Transactions share the nonces of the strategy's orders. Never wait for the future in a
+        strategy's callback: that stops the trading; look at ``done()`` later, or add a callback.
+        """
+        return asyncio.run_coroutine_threadsafe(action(self.actions), self._loop)
 
 
 def connector_of(ctx: object, exchange: str = EXCHANGE) -> LighterConnector:

@@ -25,6 +25,7 @@ from qubx.core.interfaces import IDataProvider
 from qubx_lighter.account import LighterAccountProcessor
 from qubx_lighter.account_pace import AccountPace, TransactionGate
 from qubx_lighter.account_queries import AccountQueries
+from qubx_lighter.actions import LighterActions
 from qubx_lighter.broker import LighterBroker, QuoteSource
 from qubx_lighter.client import LighterClient
 from qubx_lighter.connector import LighterConnector
@@ -52,6 +53,7 @@ from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
 from qubx_lighter.start_checks import check_network, confirm_collateral, is_maker_only, warn_of_reserved_key
+from qubx_lighter.submitting import ThroughSender
 from qubx_lighter.transaction_watch import TransactionWatch
 from qubx_lighter.websocket import LighterWebSocketManager, address_pace
 from qubx_lighter.websocket_pool import LighterWebSocketPool
@@ -408,6 +410,8 @@ class _Account:
             account=self._processor,
             leverage=self._leverage,
             margin=margin,
+            actions=LighterActions(gateway.client, ThroughSender(self._sender, gateway.loop), account_index),
+            loop=gateway.loop,
             reconnect=self._socket.reconnect,
             on_disconnect=self._close,
             stats=self._stats,

@@ -16,33 +16,19 @@ from qubx_lighter.protocol.wire import ErrorBody, TxReply, TxRow
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.signer import SignedTx, Signer
 from qubx_lighter.transaction_watch import End, TransactionWatch
+from tests.answers import Answering
 
 KEY_INDEX = 4
 PENDING, EXECUTED, FAILED = 1, 2, 0
 
 
-class Venue:
-    """Answers each sending with the next of ``answers``, each look-up with the next of ``rows``."""
+class Venue(Answering):
+    """Answers each look-up with the next of ``rows``."""
 
     def __init__(self, answers: Sequence[TxReply | Exception], rows: Sequence[TxRow | Exception | None] = ()) -> None:
-        self.connected = True
-        self.answers = list(answers)
+        super().__init__(answers)
         self.rows = list(rows)
         self.asked: list[str] = []
-
-    async def send_transaction(self, *arguments: object) -> TxReply:
-        del arguments
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def send_transactions(self, *arguments: object) -> TxReply:
-        raise AssertionError(f"one at a time: {arguments}")
-
-    async def next_nonce(self, account_index: int, api_key_index: int) -> int:
-        del account_index, api_key_index
-        return 7
 
     async def find(self, tx_hash: str) -> TxRow | None:
         self.asked.append(tx_hash)
