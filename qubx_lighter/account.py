@@ -220,6 +220,8 @@ class LighterAccountProcessor:
     def _on_orders(self, kind: str, raw: bytes) -> None:
         orders = wire.decode(wire.AccountOrdersFrame, raw).orders or {}
         rows = [row for rows in orders.values() for row in rows or []]
+        if kind == "subscribed" and not self._stats["snapshots"]:
+            self._orders.learn_standing(rows)
         self._orders.observe_all(rows)
         if kind == "subscribed" and (missing := self._orders.missing_from(rows)):
             self._spawn(self._orders.look_up(missing))
@@ -346,6 +348,8 @@ class LighterAccountProcessor:
                 return
             self._stats["snapshots"] += 1
             self._emit(AccountSnapshotEvent(instrument=None, snapshot=snapshot))
+            if include_orders:
+                self._orders.snapshot_told()
         if self._started and self._funding_task is None:
             self._funding_task = self._run_task(self._funding.run())
 

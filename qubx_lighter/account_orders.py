@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,6 +104,7 @@ class AccountOrders:
         self._health = health
         self._recoveries = recoveries
         self._look_up = look_up
+        self._untold: set[int] = set()  # orders of which only the next snapshot tells
         self._ends: dict[str, str] = {}  # client id -> the venue's last word; read by other threads
 
     def end_of(self, client_id: str) -> str | None:
@@ -110,6 +112,23 @@ class AccountOrders:
         return self._ends.get(client_id)
 
     # --- rows --------------------------------------------------------------------------------------------------------
+
+    def learn_standing(self, rows: list[wire.OrderRow]) -> None:
+        """Take note of the orders that stood before this process; the first snapshot tells Qubx of them, whole.
+
+        From an event of an order that it does not know Qubx makes up an external one without size or price.
+        """
+        for row in rows:
+            if self._knows_market(row.market_index):
+                ids = self._converter.ids_of(row)
+                if self._requests.latest(TxType.CREATE_ORDER, ids.client_id) is None:
+                    with suppress(WireError):  # the snapshot says it as loudly as can be: the order is not in it
+                        self._tracker.observe(row)
+                        self._untold.add(row.order_index)
+
+    def snapshot_told(self) -> None:
+        """Note that Qubx knows every order now."""
+        self._untold.clear()
 
     def observe_all(self, rows: list[wire.OrderRow]) -> None:
         """Say what is new in each row; one in a state that this version does not know leaves the others their say."""
@@ -131,6 +150,8 @@ class AccountOrders:
                     self._requests.take(TxType.CREATE_ORDER, ids.client_id)
                     self._emit(self._converter.accepted(row))
                     self._answered_submit(ids.client_id)
+                case TransitionKind.FILLED_MORE | TransitionKind.AMENDED if row.order_index in self._untold:
+                    pass  # the snapshot says it, or the deals do
                 case TransitionKind.FILLED_MORE:
                     self._emit(self._converter.partially_filled(row))
                 case TransitionKind.AMENDED:
