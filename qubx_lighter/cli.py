@@ -37,7 +37,7 @@ def main() -> None:
     "--markets",
     default="",
     metavar="BTC,ETH,...",
-    help="Markets to open, by base, or how many; all that are known if left out.",
+    help="Markets to open: perpetuals by base, spot as ETH/USDC, or how many; all known perpetuals if left out.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the synthetic market: equal seeds, equal markets.")
 @click.option(
@@ -63,6 +63,7 @@ def main() -> None:
     "--accounts-out", type=click.Path(path_type=Path), help="Also write the printed accounts.toml to this file."
 )
 @click.option("--collateral", default=10_000.0, show_default=True, help="What the account is funded with.")
+@click.option("--assets", default="", metavar="ETH=2,USDC=5000", help="Spot balances that the account is funded with.")
 @click.option(
     "--tier",
     type=click.Choice(["standard", "premium"]),
@@ -96,6 +97,7 @@ def sim(
     accounts_out: Path | None,
     collateral: float,
     tier: str,
+    assets: str,
     history: float,
     faults: str,
 ) -> None:
@@ -115,6 +117,7 @@ def sim(
             accounts_out=accounts_out,
             collateral=collateral,
             tier=tier,
+            assets=_amounts(assets),
             history_days=history,
             faults=parse(faults),
             generate_api_key=generate_api_key,
@@ -231,6 +234,18 @@ def record(
         )
     except (LighterError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _amounts(text: str) -> dict[str, float]:
+    """Read ``ETH=2,USDC=5000``."""
+    amounts: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        symbol, _, amount = part.partition("=")
+        try:
+            amounts[symbol.strip().upper()] = float(amount)
+        except ValueError:
+            raise click.BadParameter(f"{part} is not an asset and its amount, as ETH=2") from None
+    return amounts
 
 
 def _recorded(paths: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -155,6 +155,7 @@ def test_sim_starts_the_venue_with_defaults(sim_calls: list[dict[str, Any]]) -> 
             "accounts_out": None,
             "collateral": 10_000.0,
             "tier": "premium",
+            "assets": {},
             "history_days": 0.0,
             "faults": [],
             "generate_api_key": generate_api_key,
@@ -182,6 +183,7 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
         "--history",
         31,
     ]
+    options += ["--assets", "eth=2.5, USDC=70"]
     replays = [part for file in frames for part in ("--replay", file)]
     files = ["--state", tmp_path / "state.jsonl", "--accounts-out", tmp_path / "accounts.toml"]
     options += ["--faults", "refuse where=14 code=21739 every=50; swallow every=100"]
@@ -197,11 +199,18 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
             "accounts_out": tmp_path / "accounts.toml",
             "collateral": 500.0,
             "tier": "standard",
+            "assets": {"ETH": 2.5, "USDC": 70.0},
             "history_days": 31.0,
             "faults": [Fault(Kind.REFUSE, "14", every=50, code=21739), Fault(Kind.SWALLOW, every=100)],
             "generate_api_key": generate_api_key,
         }
     ] == sim_calls
+
+
+def test_sim_refuses_what_is_no_amount_of_an_asset(sim_calls: list[dict[str, Any]]) -> None:
+    result = run("sim", "--assets", "ETH=two")
+    assert (2, []) == (result.exit_code, sim_calls)
+    assert "ETH=two is not an asset and its amount" in result.stderr
 
 
 def test_sim_takes_a_rotated_recording_by_its_name(sim_calls: list[dict[str, Any]], tmp_path: Path) -> None:

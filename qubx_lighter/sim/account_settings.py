@@ -14,6 +14,7 @@ from qubx_lighter.sim import ledger, margin
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Health
 from qubx_lighter.sim.market import Market
+from qubx_lighter.sim.market_rules import insist_on_perpetual
 from qubx_lighter.sim.model import TIERS
 from qubx_lighter.sim.sequencer import Sequencer
 from qubx_lighter.sim.transactions import UpdateAccountConfigTx, UpdateLeverageTx, UpdateMarginTx, failure_text
@@ -44,9 +45,10 @@ def update_leverage(sequencer: Sequencer, tx: UpdateLeverageTx) -> str:
     The mode changes only without position and orders; the fraction fails when the position would then lack margin.
 
     Raises:
-        VenueError: 21112, 21113, 21132 or 21613.
+        VenueError: 21112, 21113, 21132, 21613 or 21619.
     """
     account, market = sequencer.account(tx.account_index), sequencer.market(tx.market_index)
+    insist_on_perpetual(market.spec)
     _check_leverage(account, market, tx)
     risk = ledger.risk_of(account, market, sequencer.markets)
     if risk.health >= Health.PARTIAL_LIQUIDATION:

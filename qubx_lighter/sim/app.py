@@ -9,21 +9,30 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
 from qubx_lighter.constants import EXCHANGE
-from qubx_lighter.sim import listing, past, rows
+from qubx_lighter.sim import admin, assets, listing, past, rows
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.faults import Fault, Faults
 from qubx_lighter.sim.feeds import replay as playback
 from qubx_lighter.sim.feeds.synthetic import Synthetic
 from qubx_lighter.sim.journal import Journal
-from qubx_lighter.sim.model import PREMIUM, STANDARD, CreateAccount, CreateMarket, MarketSpec, RegisterKey
+from qubx_lighter.sim.model import (
+    PREMIUM,
+    STANDARD,
+    CreateAccount,
+    CreateAsset,
+    CreateMarket,
+    DepositAsset,
+    MarketSpec,
+    RegisterKey,
+)
 from qubx_lighter.sim.server import Server, wall_clock
 
 ACCOUNT_INDEX: Final = 100
@@ -40,6 +49,7 @@ class Funded:
         public_key: of its API key, 80 hexadecimal digits with or without ``0x``; empty for an account without a key.
         collateral: what it is funded with, in the collateral asset.
         tier: ``standard`` or ``premium``, see ``ChangeTier``.
+        assets: its spot balances by symbol, in whole assets.
     """
 
     public_key: str = ""
@@ -47,6 +57,7 @@ class Funded:
     api_key_index: int = API_KEY_INDEX
     collateral: float = COLLATERAL
     tier: str = PREMIUM
+    assets: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def l1_address(self) -> str:
@@ -92,7 +103,7 @@ async def open_venue(
 
     Args:
         port: where it listens; 0 takes a free one.
-        markets: by base; all that there are where it is empty.
+        markets: by base, spot as ``ETH/USDC``; all perpetuals that it knows where it is empty.
         seed: of the ids and of the synthetic market.
         synthetic: whether a maker and a taker move the markets; never with ``replay_files``.
         replay_files: captured frames that are played in place of the channels they are of; their markets are opened too.
@@ -105,7 +116,7 @@ async def open_venue(
         now: the wall clock, µs.
 
     Raises:
-        ConfigurationError: an unknown market, or a file that cannot be played.
+        ConfigurationError: an unknown market or asset, or a file that cannot be played.
         OSError: the port is taken.
         WireError: ``state`` is not a journal.
     """
@@ -127,7 +138,7 @@ async def open_venue(
         _populate(server, specs, accounts, history_days)
         feed = None
         if synthetic and not recordings:
-            market = Synthetic(engine, server.execute, list(engine.markets.values()), seed)
+            market = Synthetic(engine, server.execute, engine.listed(), seed)
             feed = asyncio.create_task(market.run())
             stack.push_async_callback(_cancel, feed)
         url = await server.start(port=port)
@@ -137,6 +148,12 @@ async def open_venue(
 
 def _populate(server: Server, specs: Sequence[MarketSpec], accounts: Sequence[Funded], history_days: float) -> None:
     """Open the markets and accounts that are not there yet."""
+    needed = {asset_id for spec in specs if spec.is_spot for asset_id in (spec.base_asset_id, spec.quote_asset_id)}
+    for new in accounts:
+        needed |= assets.amounts(new.assets).keys()
+    for asset_id in sorted(needed):
+        if asset_id not in server.engine.assets:
+            server.execute(CreateAsset(assets.KNOWN[asset_id]))
     for spec in specs:
         if spec.market_id not in server.engine.markets:
             now_ms = server.now() // 1000
@@ -145,6 +162,8 @@ def _populate(server: Server, specs: Sequence[MarketSpec], accounts: Sequence[Fu
         if server.engine.account(new.account_index) is None:
             collateral_micro = round(new.collateral * _MICRO)
             server.execute(CreateAccount(new.account_index, new.l1_address, collateral_micro, tier=new.tier))
+            for asset_id, units in assets.amounts(new.assets).items():
+                server.execute(DepositAsset(new.account_index, asset_id, units))
         if new.public_key and server.engine.next_nonce(new.account_index, new.api_key_index) is None:
             server.execute(RegisterKey(new.account_index, new.api_key_index, new.public_key))
 
@@ -191,6 +210,7 @@ def run(
     generate_api_key: Callable[[], tuple[str, str]],
     history_days: float = 0.0,
     faults: Sequence[Fault] = (),
+    assets: Mapping[str, float] | None = None,
     write: Callable[[str], None] | None = None,
 ) -> None:
     """Run a venue until SIGINT or SIGTERM, and tell where it is and how to log in.
@@ -200,7 +220,7 @@ def run(
 
     Args:
         port: where it listens; 0 takes a free one.
-        markets: by base; all that there are where it is empty.
+        markets: by base, spot as ``ETH/USDC``; all perpetuals that it knows where it is empty.
         seed: of the ids and of the synthetic market.
         replay: captured frames to play in place of the synthetic market.
         speed: of the playback; 0 without pauses.
@@ -211,6 +231,7 @@ def run(
         generate_api_key: makes an API key: private and public.
         history_days: how long a past new markets have.
         faults: what goes wrong on purpose.
+        assets: spot balances of a new account, by symbol.
         write: takes what is printed; standard output if left out.
 
     Raises:
@@ -232,6 +253,7 @@ def run(
             generate_api_key=generate_api_key,
             history_days=history_days,
             faults=faults,
+            assets=assets,
             write=write or _say,
         )
     )
@@ -256,13 +278,14 @@ async def _serve(
     write: Callable[[str], None],
     history_days: float = 0.0,
     faults: Sequence[Fault] = (),
+    assets: Mapping[str, float] | None = None,
 ) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C interrupts the loop instead
             loop.add_signal_handler(number, stopped.set)
-    account = Funded(collateral=collateral, tier=tier)
+    account = Funded(collateral=collateral, tier=tier, assets=assets or {})
     async with open_venue(
         port=port,
         markets=markets,
@@ -280,6 +303,7 @@ async def _serve(
         names = ", ".join(spec.symbol for spec in venue.engine.markets.values())
         write(f"a Lighter venue listens on {venue.url} (chain id {venue.server.chain_id}); markets: {names}")
         write(f"its accounts.toml{f', also in {accounts_out}' if accounts_out else ''}:\n\n{login}")
+        write(f"it takes commands at {venue.url}{admin.PATH}")
         write("Ctrl-C stops it")
         await _wait(stopped, venue.feed)
 

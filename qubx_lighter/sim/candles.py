@@ -8,6 +8,7 @@ nothing happened: all four prices are the close before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -58,6 +59,12 @@ class Series:
     def add_sample(self, time_ms: int, price_ticks: int) -> None:
         """Count a sample of the mark price."""
         self._row_at(time_ms, price_ticks)[SAMPLES] += 1
+
+    def rescale(self, change: Callable[[Rows], Rows]) -> None:
+        """Change what all rows say, but not their times."""
+        self._rows[: self._length] = change(self._rows[: self._length])
+        if self._last:
+            self._last = change(np.array([self._last], np.int64))[0].tolist()
 
     def between(self, start_ms: int, stop_ms: int) -> Rows:
         """Give the rows that open in [``start_ms``, ``stop_ms``); a copy."""

@@ -3,7 +3,7 @@
 Books are batched: levels that change within a batch are sent once, with their last absolute size. Each market's frames form a
 chain, ``begin_nonce`` being the ``nonce`` of the frame before, whoever listens. A newcomer's snapshot stands at the end of
 that chain, which is why it ends the running batch. All else is sent at once, per command and account in the order of a
-captured round trip: orders, trades, figures, positions, transactions.
+captured round trip: orders, trades, figures, assets, positions, transactions.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from qubx_lighter.constants import NIL_MARKET_INDEX, RESOLUTIONS, Code
+from qubx_lighter.constants import RESOLUTIONS, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import candle_feed, frames, rows, stats_feed
+from qubx_lighter.sim import asset_feed, candle_feed, frames, rows, stats_feed
+from qubx_lighter.sim.asset_feed import AssetFeed
 from qubx_lighter.sim.candle_feed import CandleFeed
 from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.frames import Touch
+from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.model import (
     TRADE,
+    AssetsChanged,
     BookChanged,
     Event,
     FundingSettled,
@@ -42,12 +45,12 @@ _SNAPSHOT_TRADES: Final = 50
 _SNAPSHOT_ACCOUNT_TRADES: Final = 100
 
 CANDLE_KINDS: Final = frozenset((candle_feed.TRADES, candle_feed.MARK_PRICES))
-MARKET_KINDS: Final = frozenset(("order_book", "ticker", "trade", stats_feed.KIND)) | CANDLE_KINDS
+MARKET_KINDS: Final = frozenset(("order_book", "ticker", "trade")) | stats_feed.KINDS | CANDLE_KINDS
 PUBLIC_ACCOUNT_KINDS: Final = frozenset(("account_all", "account_all_trades", "account_all_positions", "user_stats"))
-PRIVATE_KINDS: Final = frozenset(("account_all_orders", "account_tx", "notification"))
+PRIVATE_KINDS: Final = frozenset(("account_all_orders", "account_tx", "notification")) | asset_feed.KINDS
 
 
-_AccountEvent = OrderChanged | PositionChanged | FundingSettled | NotificationSent | TransactionDone
+_AccountEvent = OrderChanged | PositionChanged | FundingSettled | AssetsChanged | NotificationSent | TransactionDone
 
 
 class Subscriber(Protocol):
@@ -103,6 +106,7 @@ class _AccountNews:
     markets: dict[int, None] = field(default_factory=dict)
     fundings: Counter[str] = field(default_factory=Counter)  # by market id, millionths of the collateral
     notifications: list[Notification] = field(default_factory=list)
+    assets: bool = False
     transactions: list[TxRecord] = field(default_factory=list)
 
 
@@ -124,7 +128,8 @@ class Channels:
         self._feeds: dict[int, _MarketFeed] = {}
         self._stats: dict[int, rows.Row] = {}  # the figures sent last
         self._candles = CandleFeed(engine, now, self._send)
-        self._figures = StatsFeed(engine, now, self._send)
+        self._figures = {kind: StatsFeed(kind, engine, now, self._send) for kind in sorted(stats_feed.KINDS)}
+        self._assets = AssetFeed(engine, now, self._send)
 
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -140,16 +145,25 @@ class Channels:
             number, _, resolution = number.partition("/")
             if resolution not in RESOLUTIONS:
                 raise VenueError(Code.INVALID_CHANNEL, f"Invalid Channel: {name}")
-        if kind == stats_feed.KIND and number == "all":
+        if kind in stats_feed.KINDS and number == "all":
             return Channel(kind, stats_feed.ALL)
         if number.isdecimal() and number.isascii():
             channel = Channel(kind, int(number), resolution)
-            if channel.is_market and channel.number in self._engine.markets:
+            if channel.is_market and self._has(channel):
                 return channel
             of_account = kind in PUBLIC_ACCOUNT_KINDS or kind in PRIVATE_KINDS
             if of_account and self._engine.account(channel.number) is not None:
                 return channel
         raise VenueError(Code.INVALID_CHANNEL, f"Invalid Channel: {name}")
+
+    def _has(self, channel: Channel) -> bool:
+        """Tell whether there is such a channel of a market."""
+        spec = self._engine.markets.get(channel.number)
+        if spec is None or not spec.is_listed:
+            return False
+        if channel.kind in stats_feed.KINDS:
+            return self._figures[channel.kind].has(channel.number)
+        return spec.is_perpetual or channel.kind != candle_feed.MARK_PRICES
 
     def subscribe(self, channel: Channel, subscriber: Subscriber) -> None:
         """Send the snapshot, and from now on what changes."""
@@ -200,8 +214,8 @@ class Channels:
         engine, number = self._engine, channel.number
         if channel.kind in CANDLE_KINDS:
             return self._candles.snapshot(channel.kind, number, channel.resolution)
-        if channel.kind == stats_feed.KIND:
-            return self._figures.snapshot(number)
+        if channel.kind in stats_feed.KINDS:
+            return self._figures[channel.kind].snapshot(number)
         if channel.is_market:
             return self._market_snapshot(channel.kind, engine.markets[number])
         account = engine.account(number)
@@ -214,7 +228,12 @@ class Channels:
                 by_market = frames.trade_rows_by_market(engine, recent)
                 return frames.account_trades("subscribed", number, by_market, frames.volumes(engine, number))
             case "account_all_positions":
-                return frames.account_positions("subscribed", number, rows.position_rows(engine, account))
+                options = rows.option_position_rows(engine, account)
+                return frames.account_positions(
+                    "subscribed", number, rows.position_rows(engine, account), options=options
+                )
+            case asset_feed.BALANCES | asset_feed.ENTRY_PRICES:
+                return self._assets.snapshot(channel.kind, account)
             case "notification":
                 return frames.notifications("subscribed", number, engine.notifications(number), engine)
             case "account_tx":
@@ -222,8 +241,14 @@ class Channels:
             case "user_stats":
                 self._stats[number] = rows.stats_row(engine, account)
                 return frames.user_stats("subscribed", number, self._stats[number], self._now())
-        positions, volumes = rows.position_rows(engine, account), frames.volumes(engine, number)
-        return frames.account_all("subscribed", account, positions=positions, volumes=volumes)
+        return frames.account_all(
+            "subscribed",
+            account,
+            assets=self._assets.assets(account),
+            options=rows.option_position_rows(engine, account),
+            positions=rows.position_rows(engine, account),
+            volumes=frames.volumes(engine, number),
+        )
 
     def _market_snapshot(self, kind: str, spec: MarketSpec) -> str:
         engine, feed = self._engine, self._feed(spec.market_id)
@@ -275,6 +300,7 @@ class Channels:
                 self._send_account(account_index, changes)
 
     def _collect_news(self, news: dict[int, _AccountNews], event: _AccountEvent) -> None:
+        """Take note of what concerns one account."""
         match event:
             case OrderChanged(order):
                 self._news(news, order.account_index).orders[order.order_index] = order
@@ -285,6 +311,8 @@ class Channels:
                 fundings[str(payment.market_id)] += payment.change_micro
             case NotificationSent(notification):
                 self._news(news, notification.account_index).notifications.append(notification)
+            case AssetsChanged(account_index):
+                self._news(news, account_index).assets = True
             case TransactionDone(record):
                 self._news(news, record.account_index).transactions.append(record)
 
@@ -323,23 +351,32 @@ class Channels:
             self._send(f"account_all_trades:{index}", lambda: frames.account_trades("update", index, by_market, {}))
         if changes.markets:
             self._send_stats(index)
-            positions = {
-                str(market_id): rows.position_row(engine, account, account.positions[market_id])
-                for market_id in changes.markets
-                if market_id != NIL_MARKET_INDEX and market_id in account.positions
-            }
-            if positions:
-                self._send(f"account_all:{index}", lambda: frames.account_all("update", account, positions=positions))
-                self._send(
-                    f"account_all_positions:{index}",
-                    lambda: frames.account_positions("update", index, positions, changes.fundings),
-                )
+        if changes.markets or changes.assets:
+            self._assets.publish(account, spot=changes.assets)
+        self._send_positions(account, changes)
         if changes.notifications:
             told = changes.notifications
             self._send(f"notification:{index}", lambda: frames.notifications("update", index, told, engine))
         if changes.transactions:
             records = [rows.tx_row(record, account.l1_address) for record in changes.transactions]
             self._send(f"account_tx:{index}", lambda: frames.account_tx(index, records))
+
+    def _send_positions(self, account: Account, changes: _AccountNews) -> None:
+        engine, index = self._engine, account.account_index
+        changed = [market_id for market_id in changes.markets if market_id in account.positions]
+        perpetual = [market_id for market_id in changed if engine.markets[market_id].is_perpetual]
+        positions = {str(one): rows.position_row(engine, account, account.positions[one]) for one in perpetual}
+        options = rows.option_position_rows(engine, account) if len(perpetual) < len(changed) else []
+        if not positions and not options:
+            return
+        self._send(
+            f"account_all:{index}",
+            lambda: frames.account_all("update", account, positions=positions, options=options),
+        )
+        self._send(
+            f"account_all_positions:{index}",
+            lambda: frames.account_positions("update", index, positions, fundings=changes.fundings, options=options),
+        )
 
     def _send_stats(self, index: int) -> None:
         account = self._engine.account(index)
@@ -352,7 +389,8 @@ class Channels:
 
     def refresh_stats(self) -> None:
         """Send the figures of markets, and those of accounts that have changed with the mark prices alone."""
-        self._figures.flush()
+        for figures in self._figures.values():
+            figures.flush()
         for key in list(self._subscribers):
             kind, _, number = key.partition(":")
             if kind == "user_stats":

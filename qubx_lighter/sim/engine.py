@@ -7,7 +7,7 @@ then what they ask for; signatures are not verified.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -16,8 +16,18 @@ import msgspec
 
 from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, CancelAllTime, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import account_settings, batches, ledger, margin, transactions
+from qubx_lighter.sim import (
+    account_settings,
+    batches,
+    ledger,
+    listing_changes,
+    margin,
+    market_rules,
+    spot,
+    transactions,
+)
 from qubx_lighter.sim.agenda import Duty
+from qubx_lighter.sim.assets import USDC
 from qubx_lighter.sim.ledger import Account, ApiKey
 from qubx_lighter.sim.liquidation import Liquidation, Liquidator
 from qubx_lighter.sim.margin import Risk
@@ -27,13 +37,19 @@ from qubx_lighter.sim.model import (
     TIERS,
     AcknowledgeNotification,
     AdvanceTime,
+    AssetSpec,
     CancelAll,
+    CancelMarket,
     CancelOrder,
+    ChangeMarket,
     ChangeTier,
     Command,
     CreateAccount,
+    CreateAsset,
     CreateMarket,
+    DelistMarket,
     Deposit,
+    DepositAsset,
     EndOrder,
     Event,
     MarketSpec,
@@ -44,6 +60,7 @@ from qubx_lighter.sim.model import (
     RegisterKey,
     Result,
     SetMakerOnlyKeys,
+    SetMarketStatus,
     SettleFunding,
     SubmitBatch,
     SubmitTransaction,
@@ -91,12 +108,14 @@ class Engine:
 
     Attributes:
         seed: as given.
-        markets: the rules by market id, in order of creation.
+        markets: the rules by market id, in order of creation, those of delisted ones too.
+        assets: what there is beside collateral, by asset id.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self.markets: dict[int, MarketSpec] = {}
+        self.assets: dict[int, AssetSpec] = {USDC.asset_id: USDC}
         self._sequencer = Sequencer(seed)
         self._liquidator = Liquidator(self._sequencer)
         self._transactions: dict[str, TxRecord] = {}
@@ -162,6 +181,7 @@ class Engine:
         return 0
 
     def _administer(self, command: Command) -> None:
+        """Carry out what no participant can ask for."""
         match command:
             case CreateMarket(spec):
                 self._create_market(spec)
@@ -179,12 +199,32 @@ class Engine:
                 account_settings.change_tier(self._sequencer.account(account_index), tier, self.now)
             case SetMakerOnlyKeys(account_index, api_key_indexes):
                 account_settings.set_maker_only_keys(self._sequencer.account(account_index), api_key_indexes)
+            case ChangeMarket() | SetMarketStatus() | DelistMarket() | CancelMarket():
+                spec = listing_changes.carry_out(self._sequencer, command, self.assets)
+                self.markets[spec.market_id] = spec
+            case CreateAsset() | DepositAsset():
+                self._change_assets(command)
+            case _:
+                raise TypeError(f"not a command: {command}")
 
     def _create_market(self, spec: MarketSpec) -> None:
         if spec.market_id in self.markets:
             raise VenueError(Code.INVALID_PARAM, "market exists")
+        lot_units = listing_changes.lot_units(spec, self.assets)
         self.markets[spec.market_id] = spec
-        self._sequencer.open_market(spec)
+        self._sequencer.open_market(spec, lot_units)
+
+    def _change_assets(self, command: CreateAsset | DepositAsset) -> None:
+        match command:
+            case CreateAsset(asset):
+                if asset.asset_id in self.assets:
+                    raise VenueError(Code.INVALID_PARAM, "asset exists")
+                self.assets[asset.asset_id] = asset
+            case DepositAsset(account_index, asset_id, units):
+                if asset_id not in self.assets:
+                    raise VenueError(Code.INVALID_PARAM, "invalid asset id")
+                spot.deposit(self._sequencer.account(account_index), asset_id, units)
+                self._sequencer.change_balances(account_index)
 
     def _create_account(self, new: CreateAccount) -> None:
         if new.account_index in self._sequencer.accounts:
@@ -318,8 +358,10 @@ class Engine:
         transactions.check_cancel_all(tx, self.now)
         match tx.time_in_force:
             case CancelAllTime.IMMEDIATE:
-                market = sequencer.market(tx.market).spec.market_id if tx.is_of_one_market else None
-                sequencer.cancel_all(account, market)
+                one = sequencer.market(tx.market).spec if tx.is_of_one_market else None
+                if one is not None:
+                    market_rules.insist_on_perpetual(one)
+                sequencer.cancel_all(account, None if one is None else one.market_id)
             case CancelAllTime.SCHEDULED:
                 if account.cancel_all_time_ms:
                     raise VenueError(_CANCEL_ALL_QUEUED, "a cancel all is queued already")
@@ -363,6 +405,15 @@ class Engine:
     def funding_pot_micro(self) -> int:
         """What the rounding of funding left over."""
         return self._sequencer.funding.pot_micro
+
+    @property
+    def asset_fees(self) -> Mapping[int, int]:
+        """All fees ever taken from spot balances, by asset id, in units."""
+        return self._sequencer.asset_fees
+
+    def listed(self) -> list[MarketSpec]:
+        """List the markets that the public sees."""
+        return [spec for spec in self.markets.values() if spec.is_listed]
 
     def book(self, market_id: int) -> Book:
         """Give a market's book."""

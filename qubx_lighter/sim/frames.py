@@ -173,8 +173,9 @@ def candles(kind: str, key: str, candle_rows: Sequence[Row], now: int) -> str:
 
 
 def market_stats(kind: str, key: str, stats: Row, now: int) -> str:
-    """Write the figures of one market, or of several by id; ``now`` in µs."""
-    return encode({"channel": key, "market_stats": stats, "timestamp": now // 1000, "type": f"{kind}/market_stats"})
+    """Write the figures of one market, or of several by id, of the channel ``key``; ``now`` in µs."""
+    name = key.partition(":")[0]
+    return encode({"channel": key, name: stats, "timestamp": now // 1000, "type": f"{kind}/{name}"})
 
 
 # --- accounts --------------------------------------------------------------------------------------------------------
@@ -206,16 +207,24 @@ def account_trades(kind: str, account_index: int, by_market: Mapping[str, list[R
 
 
 def account_positions(
-    kind: str, account_index: int, positions: Mapping[str, Row], fundings: Mapping[str, int] | None = None
+    kind: str,
+    account_index: int,
+    positions: Mapping[str, Row],
+    *,
+    fundings: Mapping[str, int] | None = None,
+    options: list[Row] | None = None,
 ) -> str:
-    """Write positions by market; ``fundings`` are the changes of the collateral by a settlement, in millionths.
+    """Write positions by market, those in binary options as a list.
 
-    The documentation says of ``last_funding_round`` that it is a text a market, there when funding occurs, and not which:
-    here it is that change, negative where it was paid.
+    ``fundings`` are the changes of the collateral by a settlement, in millionths. The documentation says of
+    ``last_funding_round`` that it is a text a market, there when funding occurs, and not which: here it is that change,
+    negative where it was paid.
     """
     changes = {market_id: rows.micro_text(change) for market_id, change in (fundings or {}).items()}
+    frame = {"bo_positions": options} if options else {}
     return encode(
-        {
+        frame
+        | {
             "channel": f"account_all_positions:{account_index}",
             "last_funding_discount": dict.fromkeys(changes, rows.micro_text(0)) or None,
             "last_funding_round": changes or None,
@@ -226,10 +235,36 @@ def account_positions(
     )
 
 
+def account_assets(kind: str, account_index: int, assets: Mapping[str, Row], now: int) -> str:
+    """Write spot balances by asset; ``now`` in µs."""
+    return encode(
+        {
+            "assets": assets,
+            "channel": f"account_all_assets:{account_index}",
+            "timestamp": now // 1000,
+            "type": f"{kind}/account_all_assets",
+        }
+    )
+
+
+def entry_prices(kind: str, account_index: int, prices: Mapping[str, Row], now: int) -> str:
+    """Write average entry prices by asset; ``now`` in µs."""
+    return encode(
+        {
+            "avg_entry_prices": prices,
+            "channel": f"account_spot_avg_entry_prices:{account_index}",
+            "timestamp": now // 1000,
+            "type": f"{kind}/account_spot_avg_entry_prices",
+        }
+    )
+
+
 def account_all(
     kind: str,
     account: Account,
     *,
+    assets: Mapping[str, Row] | None = None,
+    options: list[Row] | None = None,
     positions: Mapping[str, Row] | None = None,
     by_market: Mapping[str, list[Row]] | None = None,
     volumes: Row | None = None,
@@ -237,7 +272,8 @@ def account_all(
     """Write what changed of an account, all of it in a snapshot; orders are not part of this channel."""
     frame = {
         "account": account.account_index,
-        "assets": {},
+        "assets": assets or {},
+        "bo_positions": options or [],
         "channel": f"account_all:{account.account_index}",
         "funding_histories": {},
         "positions": positions or {},
@@ -245,9 +281,6 @@ def account_all(
         "trades": by_market or {},
         "type": f"{kind}/account_all",
     }
-    if kind == "subscribed":
-        asset = rows.asset_row(account)
-        frame["assets"] = {str(asset["asset_id"]): asset}
     return encode(dict(sorted((frame | (volumes or {})).items())))
 
 

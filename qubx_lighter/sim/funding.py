@@ -74,6 +74,8 @@ class Funding:
     ) -> list[FundingPayment]:
         """Settle one market at a price, at its rate of an hour if no other is given."""
         market = self._markets[market_id]
+        if not market.spec.is_perpetual:
+            return []
         holders = [account for account in self._accounts.values() if account.holds(market_id)]
         if not holders:
             return []

@@ -23,6 +23,7 @@ import msgspec
 
 from qubx_lighter.constants import PPM
 from qubx_lighter.sim import margin
+from qubx_lighter.sim.assets import Holding
 from qubx_lighter.sim.margin import Health, Risk
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import PREMIUM, STANDARD, FundingPayment, Order, Position, Trade
@@ -60,6 +61,16 @@ class Account:
     trades: deque[Trade] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
     fundings: deque[FundingPayment] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
     cancel_all_time_ms: int = 0  # when the venue cancels all its orders; 0: never
+    assets: dict[int, Holding] = field(default_factory=dict)  # spot balances by asset id; empty ones stay
+
+    def free_units(self, asset_id: int) -> int:
+        """Give what can be spent of an asset."""
+        holding = self.assets.get(asset_id)
+        return holding.free if holding is not None else 0
+
+    def holding(self, asset_id: int) -> Holding:
+        """Give the row of an asset, and keep it."""
+        return self.assets.setdefault(asset_id, Holding())
 
     def position(self, market: Market) -> Position:
         """Give the position row of a market; without one a flat row, which is not kept."""

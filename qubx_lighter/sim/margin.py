@@ -86,8 +86,11 @@ class Risk(NamedTuple):
 
 
 def margin_micro(market: Market, lots: int, fraction: int, mark_ticks: int = 0) -> int:
-    """Give the margin of ``lots`` at the mark price for a fraction in 1e-4, rounded up."""
-    notional = market.quote_micro(mark_ticks or market.mark_price_ticks(), lots)
+    """Give the margin of ``lots`` at the mark price for a fraction in 1e-4, rounded up.
+
+    Of a binary option it is taken of all that it can ever pay.
+    """
+    notional = market.quote_micro(market.spec.settlement_cap or mark_ticks or market.mark_price_ticks(), lots)
     return -(-notional * fraction // MARGIN_FRACTION_SCALE)
 
 

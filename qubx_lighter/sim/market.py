@@ -7,7 +7,8 @@ from typing import Final
 
 from qubx_lighter.sim.market_history import MarketHistory
 from qubx_lighter.sim.matching import Book
-from qubx_lighter.sim.model import DELEVERAGE, TRADE, MarketSpec, Trade
+from qubx_lighter.sim.model import DELEVERAGE, SETTLEMENT, TRADE, MarketSpec, Trade
+from qubx_lighter.sim.rescaling import Rescaling
 
 _COLLATERAL_DECIMALS: Final = 6
 _ORDER_NONCES: Final = 1 << 48
@@ -21,9 +22,11 @@ class Market:
         spec: the rules.
         seed: the venue's.
         opened_at: the time of its opening, µs.
+        lot_units: of a spot market, how many units of the base asset a lot is.
 
     Attributes:
         spec: the rules.
+        lot_units: as given.
         book: what rests.
         last_trade_ticks: the price of the last trade; 0 before the first.
         history: its candles, older trades and funding.
@@ -31,8 +34,9 @@ class Market:
         forced: the newest of those by which the venue closed positions, oldest first.
     """
 
-    def __init__(self, spec: MarketSpec, seed: int = 0, opened_at: int = 0) -> None:
+    def __init__(self, spec: MarketSpec, seed: int = 0, opened_at: int = 0, lot_units: int = 0) -> None:
         self.spec = spec
+        self.lot_units = lot_units
         self.book = Book()
         self.last_trade_ticks = 0
         self.history = MarketHistory(spec, seed, opened_at)
@@ -40,9 +44,7 @@ class Market:
         self.forced: deque[Trade] = deque(maxlen=_FORCED)
         self._asks = 0
         self._bids = 0
-        shift = _COLLATERAL_DECIMALS - spec.price_decimals - spec.size_decimals
-        self._multiplier: int = 10 ** max(shift, 0)
-        self._divisor: int = 10 ** max(-shift, 0)
+        self._multiplier, self._divisor = _quote_factors(spec)
 
     def quote_micro(self, price_ticks: int, lots: int) -> int:
         """Give what ``lots`` cost at a price, rounded down where the market is finer than the collateral."""
@@ -53,14 +55,23 @@ class Market:
         return price_ticks * lots * self._multiplier * part // (self._divisor * whole)
 
     def add_trade(self, trade: Trade) -> None:
-        """Take note of a trade; of a deleverage its price says nothing, and no candle has it."""
+        """Take note of a trade; where positions are closed without orders the price says nothing, and no candle has it."""
         if trade.kind != TRADE:
             self.forced.append(trade)
-        if trade.kind == DELEVERAGE:
+        if trade.kind in (DELEVERAGE, SETTLEMENT):
             self.history.trades.append(trade)
             return
         self.last_trade_ticks = trade.price_ticks
         self.history.add_trade(trade)
+
+    def rescale(self, spec: MarketSpec, rescaling: Rescaling) -> None:
+        """Take rules with another grid; nothing rests."""
+        self.spec = spec
+        self.last_trade_ticks = rescaling.ticks(self.last_trade_ticks)
+        self.history.rescale(rescaling)
+        for place, trade in enumerate(self.forced):
+            self.forced[place] = rescaling.trade(trade)
+        self._multiplier, self._divisor = _quote_factors(spec)
 
     def mark_price_ticks(self) -> int:
         """Give the price that positions are valued at; 0 when nothing ever gave one.
@@ -88,3 +99,9 @@ class Market:
             self._bids += 1
             nonce = _ORDER_NONCES - self._bids
         return (self.spec.market_id + 1) << 48 | nonce
+
+
+def _quote_factors(spec: MarketSpec) -> tuple[int, int]:
+    """Give what ticks times lots are multiplied with and divided by to make millionths of the collateral asset."""
+    shift = _COLLATERAL_DECIMALS - spec.price_decimals - spec.size_decimals
+    return 10 ** max(shift, 0), 10 ** max(-shift, 0)

@@ -29,6 +29,7 @@ from qubx_lighter.sim.candles import (
 )
 from qubx_lighter.sim.model import MarketSpec, Trade
 from qubx_lighter.sim.past import Past
+from qubx_lighter.sim.rescaling import RescaledPast, Rescaling
 from qubx_lighter.sim.trade_log import TradeLog
 
 HOUR_MS: Final = 3_600_000
@@ -71,10 +72,13 @@ class MarketHistory:
 
     def __init__(self, spec: MarketSpec, seed: int = 0, opened_at: int = 0) -> None:
         self.trades = TradeLog()
-        self._spec = spec
+        self._market_id = spec.market_id
         self._seed = seed
         self._opened_at_ms = opened_at // 1000
-        self._past = Past(seed, spec, self._opened_at_ms) if spec.past_price_ticks else None
+        self._past: Past | RescaledPast | None = None
+        if spec.past_price_ticks:
+            self._past = Past(seed, spec, self._opened_at_ms)
+        self._begin_price_ticks = spec.initial_price_ticks
         self._candles = Series(TRADE_COLUMNS)
         self._marks = Series(MARK_COLUMNS)
 
@@ -88,6 +92,15 @@ class MarketHistory:
     def add_mark_price(self, now: int, price_ticks: int) -> None:
         """Take note of the mark price at ``now`` (µs)."""
         self._marks.add_sample(now // 1000, price_ticks)
+
+    def rescale(self, rescaling: Rescaling) -> None:
+        """Tell everything on another grid from now on."""
+        self._begin_price_ticks = rescaling.ticks(self._begin_price_ticks)
+        self._candles.rescale(rescaling.rows)
+        self._marks.rescale(rescaling.rows)
+        self.trades.rescale(rescaling.trade)
+        if self._past is not None:
+            self._past = RescaledPast(self._past, rescaling)
 
     # --- candles -----------------------------------------------------------------------------------------------------
 
@@ -188,7 +201,7 @@ class MarketHistory:
 
     def funding_rate(self, hour: int) -> int:
         """Give the rate that is settled at an hour since the epoch, in 1e-4 percent; positive: longs pay."""
-        return past.funding_rates(self._seed, self._spec.market_id, hour, hour + 1)[0]
+        return past.funding_rates(self._seed, self._market_id, hour, hour + 1)[0]
 
     def fundings(self, start_hour: int, stop_hour: int) -> list[Funding]:
         """Give the settlements at the hours in [``start_hour``, ``stop_hour``), which are none of the future."""
@@ -198,9 +211,9 @@ class MarketHistory:
         own = start if self._past is None else min(stop, max(start, self._past.end_ms // HOUR_MS + 1))
         prices = self._past.mark_prices(start, own) if self._past is not None else []
         prices += [self._own_mark_price(hour * HOUR_MS) for hour in range(own, stop)]
-        rates = past.funding_rates(self._seed, self._spec.market_id, start, stop)
+        rates = past.funding_rates(self._seed, self._market_id, start, stop)
         return [Funding(*row) for row in zip(range(start, stop), rates, prices, strict=True)]
 
     def _own_mark_price(self, time_ms: int) -> int:
         before = self._marks.before(time_ms)
-        return int(before[-1, CLOSE]) if len(before) else self._spec.initial_price_ticks
+        return int(before[-1, CLOSE]) if len(before) else self._begin_price_ticks

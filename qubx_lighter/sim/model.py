@@ -1,22 +1,29 @@
 """What goes into the venue's engine and what comes out: commands, results, events and the rows it keeps.
 
 Units everywhere in the engine: ``*_ticks`` and ``*_lots`` are a market's integers, ``*_micro`` are millionths of the
-collateral asset, fees are ppm of the notional, times are microseconds (``now``) or milliseconds where the wire says so.
+collateral asset, *units* are those of any other asset, fees are ppm of the notional, times are microseconds (``now``) or
+milliseconds where the wire says so.
 Every change enters as one ``Command`` with its time, so a journal of commands rebuilds the venue exactly.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from qubx_lighter.constants import CODE_OK, NIL_MARKET_INDEX, OrderType, TimeInForce
 
+PERPETUAL: Final = "perp"
+SPOT: Final = "spot"
+BINARY_OPTIONS: Final = "binary_options"
+ACTIVE: Final = "active"
+
 TRADE: Final = "trade"
 LIQUIDATION: Final = "liquidation"
 DELEVERAGE: Final = "deleverage"
+SETTLEMENT: Final = "market-settlement"
 
 LIQUIDATION_ORDER: Final = 8
 """The type of the orders by which the venue closes positions; nobody else places them."""
@@ -44,8 +51,34 @@ class TriggerStatus(StrEnum):
     PARENT_ORDER = "parent-order"
 
 
+_MARKET_KINDS: Final = {PERPETUAL: "perps", SPOT: "spot", BINARY_OPTIONS: "bo"}
+
+
+class AssetSpec(msgspec.Struct, frozen=True):
+    """What accounts hold beside collateral; amounts of it are *units*, integers with ``decimals``."""
+
+    asset_id: int
+    symbol: str
+    decimals: int
+    l1_decimals: int
+
+    @property
+    def scale(self) -> int:
+        """How many units one of it is."""
+        scale: int = 10**self.decimals
+        return scale
+
+
 class MarketSpec(msgspec.Struct, frozen=True):
-    """A perpetual market's rules."""
+    """A market's rules.
+
+    Attributes:
+        market_type: ``perp``, ``spot``, ``binary_options``, or a word that no client knows.
+        status: the venue's word; orders are taken while it is ``active``.
+        force_reduce_only: only orders that reduce a position are taken.
+        is_listed: whether the public sees it; a delisted market lives on in accounts' rows.
+        settlement_cap: of a binary option what it pays at most, in ticks.
+    """
 
     market_id: int
     symbol: str
@@ -62,15 +95,83 @@ class MarketSpec(msgspec.Struct, frozen=True):
     taker_fee_ppm: int = 200
     created_at_ms: int = 1_700_000_000_000
     past_price_ticks: int = 0  # what the prices of a made-up past since created_at_ms wander about; 0: it has no past
+    market_type: str = PERPETUAL
+    status: str = ACTIVE
+    force_reduce_only: bool = False
+    is_listed: bool = True
+    trading_hours: str = ""
+    base_asset_id: int = 0  # of a spot market
+    quote_asset_id: int = 0
+    settlement_cap: int = 0  # ticks
+
+    @property
+    def is_perpetual(self) -> bool:
+        """Whether it has funding, and positions that ``positions`` shows."""
+        return self.market_type == PERPETUAL
+
+    @property
+    def is_spot(self) -> bool:
+        """Whether assets change hands in it."""
+        return self.market_type == SPOT
+
+    @property
+    def kind(self) -> str:
+        """What orders and trades call its type."""
+        return _MARKET_KINDS.get(self.market_type, self.market_type)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
 class CreateMarket(msgspec.Struct, frozen=True, tag=True):
-    """Open a market."""
+    """Open a market; of a spot market both assets are there."""
 
     spec: MarketSpec
+
+
+class ChangeMarket(msgspec.Struct, frozen=True, tag=True):
+    """Give a market other rules; what is None stays. Another grid takes an empty book."""
+
+    market_id: int
+    price_decimals: int | None = None
+    size_decimals: int | None = None
+    min_base_lots: int | None = None  # of the new grid; with another grid, and left out, the size that it was
+    min_quote_micro: int | None = None
+    force_reduce_only: bool | None = None
+    trading_hours: str | None = None
+
+
+class SetMarketStatus(msgspec.Struct, frozen=True, tag=True):
+    """Set a market's status; ``settled`` ends its orders and closes its positions at the mark price."""
+
+    market_id: int
+    status: Literal["inactive", "active", "in-settlement", "waiting-for-settlement", "settled"]
+
+
+class DelistMarket(msgspec.Struct, frozen=True, tag=True):
+    """Settle a market and list it no more."""
+
+    market_id: int
+
+
+class CancelMarket(msgspec.Struct, frozen=True, tag=True):
+    """End every working order of a market."""
+
+    market_id: int
+
+
+class CreateAsset(msgspec.Struct, frozen=True, tag=True):
+    """Make an asset known."""
+
+    spec: AssetSpec
+
+
+class DepositAsset(msgspec.Struct, frozen=True, tag=True):
+    """Add (or, negative, remove) spot balance of an asset."""
+
+    account_index: int
+    asset_id: int
+    units: int
 
 
 class CreateAccount(msgspec.Struct, frozen=True, tag=True):
@@ -185,6 +286,12 @@ class SetMakerOnlyKeys(msgspec.Struct, frozen=True, tag=True):
 
 Command = (
     CreateMarket
+    | ChangeMarket
+    | SetMarketStatus
+    | DelistMarket
+    | CancelMarket
+    | CreateAsset
+    | DepositAsset
     | CreateAccount
     | RegisterKey
     | Deposit
@@ -276,7 +383,7 @@ class Trade(msgspec.Struct, frozen=True):
     maker_entry_quote_micro_before: int = 0
     taker_initial_margin_fraction_before: int = 0  # 1e-4
     maker_initial_margin_fraction_before: int = 0
-    kind: str = TRADE  # as the venue calls it: trade, liquidation, deleverage
+    kind: str = TRADE  # as the venue calls it: trade, liquidation, deleverage, market-settlement
 
 
 class Notification(msgspec.Struct, frozen=True):
@@ -382,10 +489,26 @@ class NotificationSent(msgspec.Struct, frozen=True):
     notification: Notification
 
 
+class AssetsChanged(msgspec.Struct, frozen=True):
+    """An account's spot balances changed."""
+
+    account_index: int
+    time: int  # µs
+
+
 class TransactionDone(msgspec.Struct, frozen=True):
     """The sequencer took a transaction."""
 
     record: TxRecord
 
 
-Event = BookChanged | Traded | OrderChanged | PositionChanged | FundingSettled | NotificationSent | TransactionDone
+Event = (
+    BookChanged
+    | Traded
+    | OrderChanged
+    | PositionChanged
+    | FundingSettled
+    | AssetsChanged
+    | NotificationSent
+    | TransactionDone
+)

@@ -9,10 +9,11 @@ from qubx_lighter.constants import NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.market_history import LATEST_MS
-from qubx_lighter.sim.model import MarketSpec
+from qubx_lighter.sim.model import PERPETUAL, SPOT, MarketSpec
 
 _LEAST_MS: Final = 10**11  # a smaller timestamp is in seconds
 _INVALID_CURSOR: Final = 20009
+_ALL_TYPES: Final = "all"
 
 
 class Parameters:
@@ -58,10 +59,17 @@ class Parameters:
         value = self.integer("market_id", NIL_MARKET_INDEX)
         return None if value in (-1, NIL_MARKET_INDEX) else value
 
+    def market_type(self) -> str | None:
+        """Read the type of the markets that are wanted; None for all."""
+        wanted = self.text("market_type", _ALL_TYPES)
+        if wanted not in (_ALL_TYPES, PERPETUAL, SPOT):
+            raise VenueError(Code.INVALID_PARAM, "invalid param: market_type")
+        return None if wanted == _ALL_TYPES else wanted
+
     def market(self, engine: Engine) -> MarketSpec:
         """Find the market of an id that may not be left out."""
         spec = engine.markets.get(self.integer("market_id"))
-        if spec is None:
+        if spec is None or not spec.is_listed:
             raise VenueError(Code.INVALID_MARKET, "invalid market index")
         return spec
 

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import batches, rows
+from qubx_lighter.sim import asset_rows, batches, rows
 from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.ledger import Account
@@ -24,7 +24,6 @@ from qubx_lighter.sim.model import (
     LIQUIDATION,
     TRADE,
     Command,
-    MarketSpec,
     Order,
     Result,
     Trade,
@@ -32,6 +31,7 @@ from qubx_lighter.sim.model import (
 from qubx_lighter.sim.parameters import Parameters
 from qubx_lighter.sim.rest_account import RestAccount
 from qubx_lighter.sim.rest_history import RestHistory
+from qubx_lighter.sim.rest_markets import RestMarkets
 from qubx_lighter.sim.rows import Row, success
 
 _PAGE: Final = 100
@@ -120,13 +120,12 @@ class Rest:
         self._engine = venue.engine
         self._history = RestHistory(venue.engine, venue.now)
         self._money = RestAccount(venue.engine, self._own_account)
+        self._listing = RestMarkets(venue.engine, venue.now)
 
     def routes(self) -> list[web.RouteDef]:
         """List all endpoints."""
         reads: dict[str, Callable[[web.Request, Parameters], Row]] = {
             "/": self._status,
-            "/api/v1/orderBooks": self._order_books,
-            "/api/v1/orderBookDetails": self._order_book_details,
             "/api/v1/orderBookOrders": self._order_book_orders,
             "/api/v1/recentTrades": self._recent_trades,
             "/api/v1/trades": self._trades,
@@ -142,6 +141,7 @@ class Rest:
         return [
             *(web.get(path, self._reader(read)) for path, read in reads.items()),
             *(web.get(path, self._public_reader(read)) for path, read in self._history.reads().items()),
+            *(web.get(path, self._public_reader(read)) for path, read in self._listing.reads().items()),
             web.post("/api/v1/sendTx", self._send_tx),
             *(web.post(path, self._writer(write)) for path, write in self._money.writes().items()),
             web.post("/api/v1/sendTxBatch", self._send_tx_batch),
@@ -183,20 +183,6 @@ class Rest:
     def _status(self, _request: web.Request, _params: Parameters) -> Row:
         return {"status": 200, "network_id": self._venue.chain_id, "timestamp": self._venue.now() // 10**6}
 
-    def _order_books(self, _request: web.Request, params: Parameters) -> Row:
-        return success(order_books=[rows.market_row(self._engine, spec) for spec in self._markets(params)])
-
-    def _order_book_details(self, _request: web.Request, params: Parameters) -> Row:
-        now_ms = max(self._venue.now(), self._engine.now) // 1000
-        details = [rows.market_detail_row(self._engine, spec, now_ms) for spec in self._markets(params)]
-        return success(order_book_details=details, spot_order_book_details=[])
-
-    def _markets(self, params: Parameters) -> list[MarketSpec]:
-        if params.text("filter", "all") not in ("all", "perp"):
-            return []
-        one = params.market_id() is not None
-        return [params.market(self._engine)] if one else list(self._engine.markets.values())
-
     def _order_book_orders(self, _request: web.Request, params: Parameters) -> Row:
         spec = params.market(self._engine)
         limit = params.integer("limit", low=1, high=_BOOK_ORDERS)
@@ -226,7 +212,7 @@ class Rest:
         if account_index >= 0:
             self._authorize(request, account_index)
         page: list[Trade]
-        if account_index < 0 and order_index < 0:
+        if account_index < 0 and order_index < 0 and params.market_type() is None:
             page = self._public_trades(before, limit + 1, market_id, kind)
         else:
             page = [
@@ -236,6 +222,7 @@ class Rest:
                 )
                 if trade.trade_id < before
                 and kind in (_ALL, trade.kind)
+                and self._is_wanted(params, trade.market_id)
                 and (order_index < 0 or order_index in (trade.ask_order_index, trade.bid_order_index))
             ]
         kept, more = page[:limit], len(page) > limit
@@ -264,7 +251,11 @@ class Rest:
             raise VenueError(Code.INVALID_PARAM, "invalid param: by or value")
         if not found:
             raise VenueError(Code.ACCOUNT_NOT_FOUND, "account not found")
-        accounts = [rows.account_row(self._engine, account) for account in found]
+        accounts = [
+            rows.account_row(self._engine, account)
+            | {"assets": list(asset_rows.account_assets(self._engine, account).values())}
+            for account in found
+        ]
         return success(total=len(accounts), accounts=accounts, next_cursor="")
 
     def _known_account(self, params: Parameters) -> Account:
@@ -281,7 +272,8 @@ class Rest:
 
     def _active_orders(self, request: web.Request, params: Parameters) -> Row:
         account = self._own_account(request, params)
-        return success(orders=self._order_rows(self._engine.active_orders(account.account_index, params.market_id())))
+        found = self._engine.active_orders(account.account_index, params.market_id())
+        return success(orders=self._order_rows(order for order in found if self._is_wanted(params, order.market_id)))
 
     def _inactive_orders(self, request: web.Request, params: Parameters) -> Row:
         """Give ended orders, newest first; the cursor is the last row's nonce, which grows with every change."""
@@ -291,10 +283,16 @@ class Rest:
         page = [
             order
             for order in self._engine.inactive_orders(account.account_index, params.market_id())
-            if order.nonce < before and (side < 0 or order.is_ask == bool(side))
+            if order.nonce < before
+            and (side < 0 or order.is_ask == bool(side))
+            and self._is_wanted(params, order.market_id)
         ]
         cursor = {"next_cursor": str(page[limit - 1].nonce)} if len(page) > limit else {}
         return success(orders=self._order_rows(page[:limit]), **cursor)
+
+    def _is_wanted(self, params: Parameters, market_id: int) -> bool:
+        """Tell whether a row's market is of the type that is asked for."""
+        return params.market_type() in (None, self._engine.markets[market_id].market_type)
 
     def _orders_by_client_index(self, request: web.Request, params: Parameters) -> Row:
         account = self._own_account(request, params)

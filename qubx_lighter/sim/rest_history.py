@@ -17,6 +17,7 @@ from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.candles import CLOSE, HIGH, LAST_ID, LOTS, LOW, OPEN, QUOTE, SAMPLES, TIME, Rows
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.market_history import HOUR_MS, Funding
+from qubx_lighter.sim.market_rules import insist_on_perpetual
 from qubx_lighter.sim.model import MarketSpec
 from qubx_lighter.sim.parameters import Parameters
 from qubx_lighter.sim.rows import Row, decimal_text, success
@@ -61,6 +62,7 @@ class RestHistory:
     def mark_price_candles(self, params: Parameters) -> Row:
         """Answer ``markPriceCandles``."""
         spec = params.market(self._engine)
+        insist_on_perpetual(spec)
         resolution, step_ms = _resolution(params)
         rows = self._engine.history(spec.market_id).mark_candles(step_ms, *self._range(params, step_ms))
         return success(r=resolution, c=_not_empty(mark_candle_rows(spec, rows)))
@@ -76,6 +78,7 @@ class RestHistory:
     def fundings(self, params: Parameters) -> Row:
         """Answer ``fundings``: both bounds are cut to the hour and are no part of the range; a count of 0 limits nothing."""
         spec = params.market(self._engine)
+        insist_on_perpetual(spec)
         resolution, step_ms = _resolution(params)
         start, end = (params.time_ms(name) // HOUR_MS for name in ("start_timestamp", "end_timestamp"))
         count = params.integer("count_back", low=0) or _FUNDINGS
@@ -96,7 +99,8 @@ class RestHistory:
                 "symbol": spec.symbol,
                 "rate": self._rate(spec, hour - lag),
             }
-            for spec in self._engine.markets.values()
+            for spec in self._engine.listed()
+            if spec.is_perpetual
             for exchange, lag in (_RATES_OF_OTHERS | {"lighter": 0}).items()
         ]
         return success(funding_rates=rates)

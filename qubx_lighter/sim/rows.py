@@ -15,6 +15,7 @@ from qubx_lighter.constants import CODE_OK, OrderType, TimeInForce
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Risk, is_isolated
+from qubx_lighter.sim.market_history import Day
 from qubx_lighter.sim.model import (
     LIQUIDATION,
     LIQUIDATION_ORDER,
@@ -32,7 +33,6 @@ from qubx_lighter.sim.model import (
 Row = dict[str, Any]
 
 COLLATERAL: Final = "USDC"
-_COLLATERAL_ASSET_ID: Final = 3  # USDC on the main deployment
 _MICRO_DECIMALS: Final = 6
 _MICRO: Final = 10**_MICRO_DECIMALS
 _ORDER_TYPES: Final[dict[int, str]] = {
@@ -131,7 +131,7 @@ def order_row(spec: MarketSpec, order: Order) -> Row:
         "order_flags": 0,
         "order_version": order.order_version,
         "market_symbol": spec.symbol,
-        "market_kind": "perps",
+        "market_kind": spec.kind,
     }
 
 
@@ -185,7 +185,7 @@ def trade_row(spec: MarketSpec, trade: Trade) -> Row:
         "maker_position_sign_changed": _turns(trade.maker_position_lots_before, trade, is_ask=trade.is_maker_ask),
         "transaction_time": trade.time,
         "market_symbol": spec.symbol,
-        "market_kind": "perps",
+        "market_kind": spec.kind,
     }
     return {name: value for name, value in row.items() if value or name not in _LEFT_OUT_WHEN_ZERO}
 
@@ -201,6 +201,15 @@ def _turns(before: int, trade: Trade, *, is_ask: bool) -> bool:
     return (before > 0, before < 0) != (after > 0, after < 0)
 
 
+def entry_ticks(spec: MarketSpec, position: Position) -> int:
+    """Give the average price of a position, rounded half up; 0 for a flat one."""
+    if not position.lots:
+        return 0
+    scale = 10 ** (spec.price_decimals + spec.size_decimals)
+    ticks: int = (2 * position.entry_quote_micro * scale // (abs(position.lots) * _MICRO) + 1) // 2
+    return ticks
+
+
 def position_row(engine: Engine, account: Account, position: Position, mark_ticks: int = 0) -> Row:
     """Write a position, at today's mark price if no other is given; a flat one has size zero and sign 1."""
     spec = engine.markets[position.market_id]
@@ -208,10 +217,6 @@ def position_row(engine: Engine, account: Account, position: Position, mark_tick
     orders = [order for order in account.orders.values() if order.market_id == position.market_id]
     pending = sum(order.status == PENDING for order in orders)
     tied = sum(order.reduce_only and order.trigger_status != TriggerStatus.PARENT_ORDER for order in orders)
-    entry_ticks = 0
-    if lots:
-        scale = 10 ** (spec.price_decimals + spec.size_decimals)
-        entry_ticks = (2 * position.entry_quote_micro * scale // (lots * _MICRO) + 1) // 2
     liquidation_ticks = engine.liquidation_price_ticks(account.account_index, position.market_id)
     paid = {"total_funding_paid_out": micro_text(position.funding_paid_micro)} if position.funding_paid_micro else {}
     return {
@@ -223,7 +228,7 @@ def position_row(engine: Engine, account: Account, position: Position, mark_tick
         "position_tied_order_count": tied,
         "sign": -1 if position.lots < 0 else 1,
         "position": size_text(spec, lots),
-        "avg_entry_price": price_text(spec, entry_ticks),
+        "avg_entry_price": price_text(spec, entry_ticks(spec, position)),
         "position_value": micro_text(engine.quote_micro(position.market_id, mark, lots)),
         "unrealized_pnl": micro_text(engine.unrealized_micro(position, mark) if lots else 0),
         "realized_pnl": micro_text(position.realized_pnl_micro),
@@ -237,8 +242,27 @@ def position_row(engine: Engine, account: Account, position: Position, mark_tick
 
 
 def position_rows(engine: Engine, account: Account) -> dict[str, Row]:
-    """Write all positions by market id, flat ones too."""
-    return {str(market_id): position_row(engine, account, row) for market_id, row in account.positions.items()}
+    """Write the positions in perpetuals by market id, flat ones too."""
+    return {
+        str(market_id): position_row(engine, account, row)
+        for market_id, row in account.positions.items()
+        if engine.markets[market_id].is_perpetual
+    }
+
+
+def option_position_rows(engine: Engine, account: Account) -> list[Row]:
+    """Write the positions in binary options, those that are open."""
+    return [
+        {
+            "market_id": market_id,
+            "entry_quote": micro_text(row.entry_quote_micro),
+            "avg_entry_price": price_text(engine.markets[market_id], entry_ticks(engine.markets[market_id], row)),
+            "sign": -1 if row.lots < 0 else 1,
+            "size": size_text(engine.markets[market_id], abs(row.lots)),
+        }
+        for market_id, row in account.positions.items()
+        if row.lots and not engine.markets[market_id].is_perpetual
+    ]
 
 
 def stats_row(engine: Engine, account: Account) -> Row:
@@ -281,7 +305,7 @@ def _collateral_text(account: Account) -> str:
 
 
 def account_row(engine: Engine, account: Account) -> Row:
-    """Write an account as ``GET account`` shows it."""
+    """Write an account as ``GET account`` shows it, but for its ``assets``."""
     index = account.account_index
     cross = engine.cross_risk(index)
     isolated_ids = {row.market_id for row in account.positions.values() if is_isolated(row)}
@@ -310,7 +334,6 @@ def account_row(engine: Engine, account: Account) -> Row:
         "metadata": {"color": ""},
         "agent_enabled": False,
         "positions": list(position_rows(engine, account).values()),
-        "assets": [asset_row(account)],
         "total_asset_value": micro_text(engine.total_value_micro(index)),
         "cross_asset_value": micro_text(cross.value_micro),
         "cross_initial_margin_requirement": micro_text(cross.initial_micro),
@@ -319,7 +342,7 @@ def account_row(engine: Engine, account: Account) -> Row:
         "shares": [],
         "pending_unlocks": [],
         "approved_integrators": [],
-        "bo_positions": [],
+        "bo_positions": option_position_rows(engine, account),
     }
 
 
@@ -335,19 +358,6 @@ _NO_POOL: Final[Row] = {  # the SDK's model requires it of every account
     "sharpe_ratio": 0,
     "strategies": [],
 }
-
-
-def asset_row(account: Account) -> Row:
-    """Write the collateral as an asset, which is held as margin."""
-    return {
-        "symbol": COLLATERAL,
-        "asset_id": _COLLATERAL_ASSET_ID,
-        "balance": micro_text(0),
-        "locked_balance": micro_text(0),
-        "margin_balance": micro_text(account.collateral_micro),
-        "margin_mode": "disabled",
-        "multiplier": "1",
-    }
 
 
 def notification_row(spec: MarketSpec, row: Notification) -> Row:
@@ -432,10 +442,10 @@ def _market_rules(spec: MarketSpec) -> Row:
     return {
         "symbol": spec.symbol,
         "market_id": spec.market_id,
-        "market_type": "perp",
-        "base_asset_id": 0,
-        "quote_asset_id": 0,
-        "status": "active",
+        "market_type": spec.market_type,
+        "base_asset_id": spec.base_asset_id,
+        "quote_asset_id": spec.quote_asset_id,
+        "status": spec.status,
         "taker_fee": percent_text(spec.taker_fee_ppm),
         "is_taker_fee_enabled": True,
         "maker_fee": percent_text(spec.maker_fee_ppm),
@@ -453,7 +463,7 @@ def _market_rules(spec: MarketSpec) -> Row:
         "end_timestamp": 0,
         "settlement_type": 0,
         "settlement_price": 0,
-        "settlement_cap": 0,
+        "settlement_cap": spec.settlement_cap,
         "outcome": 0,
         "default_price": 0,
         "operator_account_index": 0,
@@ -462,33 +472,21 @@ def _market_rules(spec: MarketSpec) -> Row:
 
 
 def market_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
-    """Write a market as ``orderBookDetails`` does."""
-    history = engine.history(spec.market_id)
-    day = history.last_day(now_ms)
+    """Write a perpetual as ``orderBookDetails`` does."""
     mark = price_text(spec, engine.mark_price_ticks(spec.market_id))
-    return _market_rules(spec) | {
-        "size_decimals": spec.size_decimals,
-        "price_decimals": spec.price_decimals,
+    return _traded_row(engine, spec, now_ms) | {
         "quote_multiplier": 1,
         "default_initial_margin_fraction": spec.default_initial_margin_fraction,
         "min_initial_margin_fraction": spec.min_initial_margin_fraction,
         "maintenance_margin_fraction": spec.maintenance_margin_fraction,
         "closeout_margin_fraction": spec.closeout_margin_fraction,
-        "last_trade_price": float(price_text(spec, history.last_trade_ticks())),
-        "daily_trades_count": day.trades,
-        "daily_base_token_volume": float(size_text(spec, day.lots)),
-        "daily_quote_token_volume": float(micro_text(day.quote_micro)),
-        "daily_price_low": float(price_text(spec, day.low_ticks)),
-        "daily_price_high": float(price_text(spec, day.high_ticks)),
-        "daily_price_change": (day.last_ticks - day.first_ticks) * 100 / day.first_ticks if day.first_ticks else 0.0,
         "open_interest": float(size_text(spec, engine.open_interest_lots(spec.market_id))),
-        "daily_chart": {},
         "market_config": {
             "market_margin_mode": 0,
             "insurance_fund_account_index": 281474976710655,
             "liquidation_mode": 0,
-            "force_reduce_only": False,
-            "trading_hours": "",
+            "force_reduce_only": spec.force_reduce_only,
+            "trading_hours": spec.trading_hours,
             "funding_fee_discounts_enabled": False,
             "hidden": False,
             "rfq_enabled": False,
@@ -501,6 +499,39 @@ def market_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
         "index_price": mark,
         "market_flags": 0,
         "funding_premium_multiplier": 1,
+    }
+
+
+def spot_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
+    """Write a spot market as ``orderBookDetails`` does."""
+    return _traded_row(engine, spec, now_ms) | {"open_interest": micro_text(0)}
+
+
+def _traded_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
+    """Write the rules of a market, and its last day."""
+    history = engine.history(spec.market_id)
+    day = history.last_day(now_ms)
+    return (
+        _market_rules(spec)
+        | {
+            "size_decimals": spec.size_decimals,
+            "price_decimals": spec.price_decimals,
+            "last_trade_price": float(price_text(spec, history.last_trade_ticks())),
+            "daily_trades_count": day.trades,
+            "daily_chart": {},
+        }
+        | daily_figures(spec, day)
+    )
+
+
+def daily_figures(spec: MarketSpec, day: Day) -> Row:
+    """Write what a day's trades add up to, in numbers as the venue does."""
+    return {
+        "daily_base_token_volume": float(size_text(spec, day.lots)),
+        "daily_quote_token_volume": float(micro_text(day.quote_micro)),
+        "daily_price_low": float(price_text(spec, day.low_ticks)),
+        "daily_price_high": float(price_text(spec, day.high_ticks)),
+        "daily_price_change": (day.last_ticks - day.first_ticks) * 100 / day.first_ticks if day.first_ticks else 0.0,
     }
 
 

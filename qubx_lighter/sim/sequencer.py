@@ -7,6 +7,7 @@ refused for want of margin or of a position to reduce; a *taker* goes through an
     post-only that would meet an order               canceled-post-only
     reduce-only with nothing (more) to reduce        canceled-reduce-only
     a fill, or the rest of a taker, beyond margin    canceled-margin-not-allowed
+    the same of a spot market, beyond the balance    canceled-invalid-balance
     market order: best price beyond its bound        canceled-too-much-slippage
     market order: other side empty                   canceled-not-enough-liquidity
     limit immediate-or-cancel, what is not filled    canceled
@@ -20,6 +21,7 @@ What does not go to the book at once is ``pending``'s.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
@@ -39,7 +41,7 @@ from qubx_lighter.constants import (
 )
 from qubx_lighter.errors import VenueError
 from qubx_lighter.protocol.order_table import SelfTrade
-from qubx_lighter.sim import groups, ledger, order_counts, past, transactions
+from qubx_lighter.sim import groups, ledger, order_counts, past, spot, transactions
 from qubx_lighter.sim.funding import Funding
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Health
@@ -53,6 +55,7 @@ from qubx_lighter.sim.model import (
     PENDING,
     TRADE,
     TWAP_SUB,
+    AssetsChanged,
     BookChanged,
     Event,
     FundingPayment,
@@ -71,6 +74,7 @@ from qubx_lighter.sim.pending import EXPIRED, REDUCE_ONLY, Pending
 from qubx_lighter.sim.transactions import CreateGroupedOrdersTx
 
 _CANCELED: Final = "canceled"
+_BALANCE: Final = "canceled-invalid-balance"
 _LIQUIDITY: Final = "canceled-not-enough-liquidity"
 _LIQUIDATION: Final = "canceled-liquidation"
 _MARGIN: Final = "canceled-margin-not-allowed"
@@ -110,7 +114,8 @@ class Sequencer:
     Attributes:
         now: µs, of the transaction that runs.
         book_nonce: of the last ``BookChanged``, over all markets.
-        fees_micro: all fees ever taken.
+        fees_micro: all fees ever taken from collateral.
+        asset_fees: all fees ever taken from spot balances, by asset id, in units.
         funding: what settles the hours.
         events: what happened since they were last taken.
     """
@@ -123,6 +128,7 @@ class Sequencer:
         self.accounts: dict[int, Account] = {}
         self.events: list[Event] = []
         self.fees_micro = 0
+        self.asset_fees: Counter[int] = Counter()
         self.book_nonce = start.randrange(10**6, 10**9)
         self._trade_id = start.randrange(10**6, 10**9)
         self._sequence = start.randrange(10**6, 10**9)
@@ -133,6 +139,7 @@ class Sequencer:
         self.funding = Funding(self.markets, self.accounts, start)
         self._levels: dict[tuple[int, bool, int], None] = {}
         self._figures: dict[tuple[int, int], None] = {}
+        self._balances: dict[int, None] = {}
         self.pending = Pending(self)
 
     # --- time --------------------------------------------------------------------------------------------------------
@@ -161,11 +168,11 @@ class Sequencer:
 
     # --- markets -----------------------------------------------------------------------------------------------------
 
-    def open_market(self, spec: MarketSpec) -> None:
+    def open_market(self, spec: MarketSpec, lot_units: int = 0) -> None:
         """Open a market; the ids of trades to come are above those of its past."""
         if spec.past_price_ticks:
             self._trade_id = max(self._trade_id, past.first_trade_id(self.now // 1000))
-        self.markets[spec.market_id] = Market(spec, self._seed, self.now)
+        self.markets[spec.market_id] = Market(spec, self._seed, self.now, lot_units)
 
     def book_funding(self, payments: list[FundingPayment]) -> None:
         """Let the end of the transaction tell who paid and received funding."""
@@ -338,6 +345,11 @@ class Sequencer:
             if market_id is None or order.market_id == market_id:
                 self.finish(order, _CANCELED)
 
+    def end_orders(self, market: Market) -> None:
+        """End every working order of a market."""
+        for account in self.accounts.values():
+            self.cancel_all(account, market.spec.market_id)
+
     def end(self, order_index: int, status: str) -> None:
         """End a working order with any status."""
         for account in self.accounts.values():
@@ -391,7 +403,9 @@ class Sequencer:
         )
         self.execute(order, order.tx_hash)
 
-    def deleverage(self, account: Account, other: Account, market: Market, lots: int, price_ticks: int) -> None:
+    def deleverage(
+        self, account: Account, other: Account, market: Market, lots: int, price_ticks: int, *, kind: str = DELEVERAGE
+    ) -> None:
         """Close ``lots`` of an account's position against another one's, at a price: no order, no fee, no market trade."""
         row, opposite = account.position(market), other.position(market)
         seller, buyer = (account, other) if row.lots > 0 else (other, account)
@@ -420,7 +434,7 @@ class Sequencer:
             maker_entry_quote_micro_before=opposite.entry_quote_micro,
             taker_initial_margin_fraction_before=row.initial_margin_fraction,
             maker_initial_margin_fraction_before=opposite.initial_margin_fraction,
-            kind=DELEVERAGE,
+            kind=kind,
         )
         market.add_trade(trade)
         for each, signed in ((seller, -lots), (buyer, lots)):
@@ -449,6 +463,10 @@ class Sequencer:
         """Let the end of the transaction tell that an account's figures changed."""
         self._figures[account_index, market_id] = None
 
+    def change_balances(self, account_index: int) -> None:
+        """Let the end of the transaction tell that an account's spot balances changed."""
+        self._balances[account_index] = None
+
     def flush(self) -> None:
         """End a transaction: tell each changed level and each changed account once."""
         for market_id, is_ask, price_ticks in self._levels:
@@ -457,8 +475,10 @@ class Sequencer:
             self.events.append(BookChanged(market_id, is_ask, price_ticks, lots, self.book_nonce, self.now))
         for account_index, market_id in self._figures:
             self.events.append(PositionChanged(account_index, market_id, self.now))
+        self.events += [AssetsChanged(account_index, self.now) for account_index in self._balances]
         self._levels.clear()
         self._figures.clear()
+        self._balances.clear()
 
     # --- finding -----------------------------------------------------------------------------------------------------
 
@@ -472,7 +492,7 @@ class Sequencer:
     def market(self, market_id: int) -> Market:
         """Find a market, or raise ``VenueError`` 21602."""
         market = self.markets.get(market_id)
-        if market is None:
+        if market is None or not market.spec.is_listed:
             raise VenueError(Code.INVALID_MARKET, "invalid market index")
         return market
 
@@ -499,7 +519,7 @@ class Sequencer:
 
     def _check_health(self, account: Account, market: Market, order: Order, replaced_lots: int = 0) -> None:
         """Refuse what adds risk below the initial margin, and everything below the maintenance margin."""
-        if account.fee_free:  # the feed, which never runs short
+        if account.fee_free or market.spec.is_spot:  # the feed never runs short, and assets have no margin
             return
         health = ledger.risk_of(account, market, self.markets).health
         if health >= Health.PARTIAL_LIQUIDATION:
@@ -517,7 +537,7 @@ class Sequencer:
             return
         if order.reduce_only and not ledger.reducible_lots(account, order):
             raise VenueError(Code.REDUCE_ONLY_DIRECTION, "reduce only order has no position to reduce")
-        if not ledger.may_rest(account, self.markets, order, replaced_lots):
+        if not self._may_rest(account, market, order, replaced_lots):
             raise VenueError(Code.NOT_ENOUGH_MARGIN, "not enough margin to create the order")
 
     def execute(self, order: Order, tx_hash: str = "") -> None:
@@ -537,8 +557,8 @@ class Sequencer:
             self.finish(order, stopped)
         elif not order.remaining_lots:
             self.finish(order, "filled")
-        elif (crosses or order.trigger_time_ms) and not ledger.may_rest(account, self.markets, order):
-            self.finish(order, _MARGIN)
+        elif (crosses or order.trigger_time_ms) and not self._may_rest(account, market, order):
+            self.finish(order, _shortage(market))
         else:
             self._put_in(account, market, order)
             self.changed(order)
@@ -562,11 +582,11 @@ class Sequencer:
                 if side.reduce_only:
                     lots = min(lots, ledger.reducible_lots(its_account, side))
             if not self._may_fill(owner, maker, lots, maker.price_ticks, market.spec.maker_fee_ppm):
-                self.finish(maker, _MARGIN)
+                self.finish(maker, _shortage(market))
                 continue
             forced = order.order_type == LIQUIDATION_ORDER
             if not forced and not self._may_fill(account, order, lots, maker.price_ticks, market.spec.taker_fee_ppm):
-                return _MARGIN
+                return _shortage(market)
             self._trade(taker, maker, owner, lots)
         return ""
 
@@ -601,7 +621,14 @@ class Sequencer:
             self.finish(maker, _SELF_TRADE)
         return not order.remaining_lots
 
+    def _may_rest(self, account: Account, market: Market, order: Order, replaced_lots: int = 0) -> bool:
+        if market.spec.is_spot:
+            return spot.may_rest(account, market, order)
+        return ledger.may_rest(account, self.markets, order, replaced_lots)
+
     def _may_fill(self, account: Account, order: Order, lots: int, price_ticks: int, ppm: int) -> bool:
+        if (market := self.markets[order.market_id]).spec.is_spot:
+            return spot.may_fill(account, market, order, lots, price_ticks)
         signed, rate = -lots if order.is_ask else lots, account.fee_ppm(ppm)
         fill = ledger.Fill(self.markets[order.market_id], signed, price_ticks, rate)
         return ledger.may_fill(account, self.markets, fill)
@@ -671,6 +698,12 @@ class Sequencer:
             self.finish(maker, "filled")
 
     def _book_fill(self, account: Account, market: Market, lots: int, quote: int, *, ppm: int, mark: int) -> None:
+        if market.spec.is_spot:
+            paid = market.spec.base_asset_id if lots > 0 else market.spec.quote_asset_id
+            self.asset_fees[paid] += spot.book_fill(account, market, lots, quote, ppm)
+            account.holding(market.spec.base_asset_id).last_trade_id = self._trade_id
+            self.change_balances(account.account_index)
+            return
         row = account.open_position(market)
         before = row.lots
         fee = ledger.fee_micro(quote, ppm)
@@ -724,6 +757,10 @@ class Sequencer:
         heapq.heapify(self._expiries)
 
     def _count_open(self, account: Account, market: Market, order: Order, lots: int) -> None:
+        if market.spec.is_spot:
+            spot.count_open(account, market, order, lots)
+            self.change_balances(account.account_index)
+            return
         if order.reduce_only:
             return
         row = account.open_position(market)
@@ -764,6 +801,11 @@ def _liquidation_fee_ppm(order: Order, price_ticks: int) -> int:
     """Give the fee of a liquidation at a price: what is better than the order's own price, at most 1 %."""
     better = price_ticks - order.price_ticks if order.is_ask else order.price_ticks - price_ticks
     return min(_LIQUIDATION_FEE_PPM, better * PPM // price_ticks)
+
+
+def _shortage(market: Market) -> str:
+    """Give the status of an order that its account cannot pay for."""
+    return _BALANCE if market.spec.is_spot else _MARGIN
 
 
 def _unmatched_status(order: Order, best: Order | None) -> str:

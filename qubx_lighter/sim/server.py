@@ -18,7 +18,7 @@ from aiohttp import web
 from loguru import logger
 
 from qubx_lighter.constants import NETWORKS, Code
-from qubx_lighter.sim import auth, batches
+from qubx_lighter.sim import admin, auth, batches
 from qubx_lighter.sim.channels import Channels
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.faults import Faults, Kind
@@ -103,7 +103,7 @@ class Server:
             OSError: the port is taken.
         """
         app = web.Application(middlewares=[faulty(self.faults), answer_errors])
-        app.add_routes(Rest(self).routes())
+        app.add_routes([*Rest(self).routes(), admin.route(self.execute)])
         app.router.add_get("/stream", self._serve_stream)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
         await self._runner.setup()

@@ -1,7 +1,8 @@
-"""What ``market_stats`` sends: mark and index price, open interest, funding; every second, of the markets that changed.
+"""What ``market_stats`` and ``spot_market_stats`` send: the figures of markets, every second, of those that changed.
 
-There is no index but the mark price, so the premium is zero; the hourly rates are those of the venue's history, which are
-drawn, not derived from the premium.
+Of perpetuals these are mark and index price, open interest and funding, of spot markets prices and the last day's trades.
+Binary options, and types that nobody knows, are in neither. There is no index but the mark price, so the premium is zero;
+the hourly rates are those of the venue's history, which are drawn, not derived from the premium.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.model import MarketSpec
 from qubx_lighter.sim.rows import Row
 
-KIND: Final = "market_stats"
+PERPETUALS: Final = "market_stats"
+SPOT: Final = "spot_market_stats"
+KINDS: Final = frozenset((PERPETUALS, SPOT))
 ALL: Final = -1
 """Stands for all markets where a channel has a market's number."""
 
@@ -24,44 +27,60 @@ _RATE_DECIMALS: Final = 4
 
 
 class StatsFeed:
-    """The figures of all markets.
+    """The figures of all markets that a channel is about.
 
     Args:
+        kind: the channel.
         engine: the venue.
         now: the wall clock, µs.
         send: sends a frame to a channel's subscribers, if there are any.
     """
 
-    def __init__(self, engine: Engine, now: Callable[[], int], send: Callable[[str, Callable[[], str]], bool]) -> None:
+    def __init__(
+        self, kind: str, engine: Engine, now: Callable[[], int], send: Callable[[str, Callable[[], str]], bool]
+    ) -> None:
+        self._kind = kind
         self._engine = engine
         self._now = now
         self._send = send
         self._sent: dict[int, Row] = {}
 
+    def has(self, market_id: int) -> bool:
+        """Tell whether the channel is about a market."""
+        spec = self._engine.markets[market_id]
+        return spec.is_listed and (spec.is_spot if self._kind == SPOT else spec.is_perpetual)
+
     def snapshot(self, number: int) -> str:
         """Write the first frame of a subscription: of one market, or of all."""
         now = self._now()
         if number == ALL:
-            stats = {str(spec.market_id): self._row(spec, now) for spec in self._engine.markets.values()}
-            return frames.market_stats("subscribed", f"{KIND}:all", stats, now)
-        return frames.market_stats("subscribed", f"{KIND}:{number}", self._row(self._engine.markets[number], now), now)
+            stats = {str(spec.market_id): self._row(spec, now) for spec in self._markets()}
+            return frames.market_stats("subscribed", f"{self._kind}:all", stats, now)
+        row = self._row(self._engine.markets[number], now)
+        return frames.market_stats("subscribed", f"{self._kind}:{number}", row, now)
 
     def flush(self) -> None:
         """Send the figures that have changed since the last time."""
         now = self._now()
         changed: dict[int, Row] = {}
-        for market_id, spec in self._engine.markets.items():
+        for spec in self._markets():
             row = self._row(spec, now)
-            if self._sent.get(market_id) != row:
-                self._sent[market_id] = changed[market_id] = row
+            if self._sent.get(spec.market_id) != row:
+                self._sent[spec.market_id] = changed[spec.market_id] = row
         if changed:
-            everything = {str(market_id): row for market_id, row in changed.items()}
-            self._send(f"{KIND}:all", lambda: frames.market_stats("update", f"{KIND}:all", everything, now))
+            key, everything = f"{self._kind}:all", {str(market_id): row for market_id, row in changed.items()}
+            self._send(key, lambda: frames.market_stats("update", key, everything, now))
         for market_id, row in changed.items():
-            key = f"{KIND}:{market_id}"
-            self._send(key, lambda key=key, row=row: frames.market_stats("update", key, row, now))  # type: ignore[misc]
+            name = f"{self._kind}:{market_id}"
+            self._send(name, lambda name=name, row=row: frames.market_stats("update", name, row, now))  # type: ignore[misc]
+
+    def _markets(self) -> list[MarketSpec]:
+        return [spec for spec in self._engine.markets.values() if self.has(spec.market_id)]
 
     def _row(self, spec: MarketSpec, now: int) -> Row:
+        return self._spot_row(spec, now) if self._kind == SPOT else self._perpetual_row(spec, now)
+
+    def _perpetual_row(self, spec: MarketSpec, now: int) -> Row:
         history, hour = self._engine.history(spec.market_id), now // _HOUR_US
         mark = self._engine.mark_price_ticks(spec.market_id)
         interest = self._engine.quote_micro(spec.market_id, mark, self._engine.open_interest_lots(spec.market_id))
@@ -78,3 +97,15 @@ class StatsFeed:
             "funding_timestamp": hour * _HOUR_US // 1000 + _SETTLED_AFTER_MS,
             "premium": "0.0000",
         }
+
+    def _spot_row(self, spec: MarketSpec, now: int) -> Row:
+        history, book = self._engine.history(spec.market_id), self._engine.book(spec.market_id)
+        bid, ask = book.best_bid_ticks, book.best_ask_ticks
+        middle = rows.decimal_text((bid + ask) * 5, spec.price_decimals + 1) if bid and ask else ""
+        return {
+            "symbol": spec.symbol,
+            "market_id": spec.market_id,
+            "index_price": rows.price_text(spec, self._engine.mark_price_ticks(spec.market_id)),
+            "mid_price": middle,
+            "last_trade_price": rows.price_text(spec, history.last_trade_ticks()),
+        } | rows.daily_figures(spec, history.last_day(now // 1000))

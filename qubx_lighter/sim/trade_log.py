@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -29,6 +29,7 @@ class _Pack(NamedTuple):
 
     first_id: int
     packed: bytes
+    changes: int  # how many had been made to all trades before
 
     def trades(self) -> list[Trade]:
         return _decoder.decode(zlib.decompress(self.packed))
@@ -51,6 +52,7 @@ class TradeLog:
         self.forgot = False
         self._leaving: list[Trade] = []
         self._packs: deque[_Pack] = deque(maxlen=packs)
+        self._changes: list[Callable[[Trade], Trade]] = []
 
     def append(self, trade: Trade) -> None:
         """Add the newest trade."""
@@ -60,6 +62,13 @@ class TradeLog:
                 self._pack()
         self.recent.append(trade)
 
+    def rescale(self, change: Callable[[Trade], Trade]) -> None:
+        """Change what all trades say; packed ones when they are asked for."""
+        for place, trade in enumerate(self.recent):
+            self.recent[place] = change(trade)
+        self._leaving = list(map(change, self._leaving))
+        self._changes.append(change)
+
     def before(self, trade_id: int, limit: int) -> list[Trade]:
         """Give the newest trades with a lower id, newest first."""
         return list(islice(self._before(trade_id), limit))
@@ -67,7 +76,7 @@ class TradeLog:
     def _pack(self) -> None:
         packed = zlib.compress(_encoder.encode(self._leaving), _FASTEST)
         self.forgot = self.forgot or len(self._packs) == self._packs.maxlen
-        self._packs.append(_Pack(self._leaving[0].trade_id, packed))
+        self._packs.append(_Pack(self._leaving[0].trade_id, packed, len(self._changes)))
         self._leaving = []
 
     def _before(self, trade_id: int) -> Iterator[Trade]:
@@ -81,4 +90,10 @@ class TradeLog:
         yield reversed(self._leaving)
         for pack in reversed(self._packs):
             if pack.first_id < trade_id:
-                yield reversed(pack.trades())
+                yield reversed(self._unpack(pack))
+
+    def _unpack(self, pack: _Pack) -> list[Trade]:
+        trades = pack.trades()
+        for change in self._changes[pack.changes :]:
+            trades = list(map(change, trades))
+        return trades

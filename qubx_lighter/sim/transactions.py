@@ -32,6 +32,7 @@ from qubx_lighter.constants import (
 )
 from qubx_lighter.errors import VenueError
 from qubx_lighter.protocol.order_table import TABLE, SelfTrade, Terms, self_trade_refusal
+from qubx_lighter.sim import market_rules
 from qubx_lighter.sim.ledger import ApiKey
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import PlaceOrder
@@ -317,11 +318,13 @@ def check_order(order: PlaceOrder, market: Market) -> None:
     Size 0 of a reduce-only order that waits for its trigger is the position at that time.
 
     Raises:
-        VenueError: 21501, 21701, 21702, 21706, 21727 or 21729.
+        VenueError: 21501, 21605, 21619, 21701, 21702, 21706, 21727, 21729 or 21740.
     """
     terms = terms_of(order.order_type, order.time_in_force)
     if not 0 <= order.client_order_index <= MAX_CLIENT_ORDER_INDEX:
         raise VenueError(Code.INVALID_CLIENT_ORDER_INDEX, "invalid client order index")
+    if order.reduce_only or order.order_type not in (OrderType.LIMIT, OrderType.MARKET):
+        market_rules.insist_on_perpetual(market.spec)
     whole = terms.has_trigger and order.reduce_only and not order.base_lots
     check_size_and_price(market, 1 if whole else order.base_lots, order.price_ticks, reduce_only=order.reduce_only)
     check_trigger(order.trigger_price_ticks, has_trigger=terms.has_trigger)
@@ -338,14 +341,15 @@ def check_trigger(trigger_ticks: int, *, has_trigger: bool) -> None:
 
 
 def check_size_and_price(market: Market, lots: int, price_ticks: int, *, reduce_only: bool) -> None:
-    """Insist on the wire's ranges and the market's minimums.
+    """Insist on an open market, the wire's ranges and the market's minimums.
 
     Both minimums hold, for a market order at its worst price. Whether the venue spares reduce-only orders is not known;
     here it does, so that what is left of a position can be closed.
 
     Raises:
-        VenueError: 21701, 21702 or 21706.
+        VenueError: 21605, 21701, 21702, 21706 or 21740.
     """
+    market_rules.check_tradable(market.spec, price_ticks, reduce_only=reduce_only)
     if not 1 <= lots <= MAX_BASE_LOTS:
         raise VenueError(Code.INVALID_BASE_AMOUNT, "invalid base amount")
     if not 1 <= price_ticks <= MAX_PRICE_TICKS:

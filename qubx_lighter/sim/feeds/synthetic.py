@@ -3,6 +3,8 @@
 The maker's levels lie on a fixed grid of prices, so that a small move of the walk changes a level at each end and not the
 whole book. Where the walk runs over somebody's resting order, the maker's quotes trade with it. The taker's orders are
 sized by what rests at the touch, whoever rests there, so that whoever quotes there is filled soon.
+
+Markets that the venue lists later are quoted from then on; one that takes no orders is left alone until it does.
 """
 
 from __future__ import annotations
@@ -14,15 +16,26 @@ from hashlib import blake2b
 from random import Random
 from typing import Final
 
-from qubx_lighter.constants import TimeInForce
+from qubx_lighter.constants import MAX_PRICE_TICKS, TimeInForce
 from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.model import CancelAll, CancelOrder, Command, CreateAccount, MarketSpec, PlaceOrder, Result
+from qubx_lighter.sim.model import (
+    ACTIVE,
+    CancelAll,
+    CancelOrder,
+    Command,
+    CreateAccount,
+    DepositAsset,
+    MarketSpec,
+    PlaceOrder,
+    Result,
+)
 
 MAKER_ACCOUNT: Final = 10
 TAKER_ACCOUNT: Final = 11
 STEPS_A_SECOND: Final = 20
 
 _COLLATERAL_MICRO: Final = 10**16  # ten billion: these two never run short
+_FUNDS_UNITS: Final = 10**17  # of any asset, the same
 _LEVELS: Final = 25  # a side
 _GRID: Final = 0.3e-4  # distance of the levels, of the price
 _VOLATILITY: Final = 0.25e-4  # of the price, a step
@@ -49,7 +62,8 @@ class _Ladder:
         """List the levels that should be there, best first."""
         bid = int(self.fair // self.grid) * self.grid
         rungs = range(0, _LEVELS * self.grid, self.grid)
-        asks = [(True, bid + self.grid + rung) for rung in rungs]
+        cap = self.spec.settlement_cap or MAX_PRICE_TICKS
+        asks = [(True, bid + self.grid + rung) for rung in rungs if bid + self.grid + rung < cap]
         return asks + [(False, bid - rung) for rung in rungs if rung < bid]
 
 
@@ -68,6 +82,7 @@ class Synthetic:
         self._execute = execute
         self._random = Random(seed)  # noqa: S311 - a market, not a secret
         self._open_accounts()
+        self._seen = set(engine.markets)
         self._ladders = [self._ladder(spec) for spec in specs]
         for ladder in self._ladders:
             self._quote(ladder)
@@ -82,8 +97,18 @@ class Synthetic:
                 self._execute(CancelAll(index))
 
     def _ladder(self, spec: MarketSpec) -> _Ladder:
+        if spec.is_spot:
+            for index in (MAKER_ACCOUNT, TAKER_ACCOUNT):
+                self._fund(index, spec)
         price = float(self._engine.mark_price_ticks(spec.market_id))
         return _Ladder(spec, start=float(spec.initial_price_ticks), fair=price, grid=max(1, round(price * _GRID)))
+
+    def _fund(self, account_index: int, spec: MarketSpec) -> None:
+        account = self._engine.account(account_index)
+        assert account is not None, "opened at the start"
+        for asset_id in (spec.base_asset_id, spec.quote_asset_id):
+            if not account.free_units(asset_id):
+                self._execute(DepositAsset(account_index, asset_id, _FUNDS_UNITS))
 
     async def run(
         self,
@@ -106,13 +131,38 @@ class Synthetic:
 
     def step(self) -> None:
         """Let the walk go on, the maker follow, and the taker trade now and then."""
+        self._follow_listing()
         for ladder in self._ladders:
+            if ladder.spec.status != ACTIVE or ladder.spec.force_reduce_only:
+                continue
             self._move(ladder)
             self._quote(ladder)
             if self._random.random() < _REFRESH_CHANCE:
                 self._refresh(ladder)
             if self._random.random() < _TAKER_CHANCE:
                 self._take(ladder.spec)
+
+    def _follow_listing(self) -> None:
+        """Take up what was listed, got other rules or went."""
+        markets = self._engine.markets
+        for ladder in self._ladders:
+            spec = markets[ladder.spec.market_id]
+            if spec is not ladder.spec:
+                self._meet(ladder, spec)
+        self._ladders = [ladder for ladder in self._ladders if ladder.spec.is_listed]
+        if len(markets) > len(self._seen):
+            new = [spec for market_id, spec in markets.items() if market_id not in self._seen]
+            self._seen |= markets.keys()
+            self._ladders += [self._ladder(spec) for spec in new if spec.initial_price_ticks]
+
+    def _meet(self, ladder: _Ladder, spec: MarketSpec) -> None:
+        """Go on with other rules; on another grid the walk begins where it was."""
+        shift = spec.price_decimals - ladder.spec.price_decimals
+        if shift:
+            ladder.fair *= 10.0**shift
+            ladder.start *= 10.0**shift
+            ladder.grid = max(1, round(ladder.fair * _GRID))
+        ladder.spec = spec
 
     def _move(self, ladder: _Ladder) -> None:
         ladder.fair *= 1 + self._random.gauss(0, _VOLATILITY)

@@ -1,0 +1,84 @@
+"""Spot trading of the local venue: assets change hands, in integers; no margin, no leverage, no position to reduce.
+
+A seller gives base units and gets the quote, a buyer the other way round. The fee is taken from what is received, rounded
+half up. Resting orders lock what they would give: an ask its base, a bid its quote at its own price. Neither can be taken
+back by a match, since a maker trades at its own price: what a part of a bid costs is never more than what that part had
+locked, as both are rounded down.
+"""
+
+from __future__ import annotations
+
+from qubx_lighter.constants import Code
+from qubx_lighter.errors import VenueError
+from qubx_lighter.sim import ledger
+from qubx_lighter.sim.assets import Holding
+from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.market import Market
+from qubx_lighter.sim.model import Order
+
+
+def given_asset(market: Market, *, is_ask: bool) -> int:
+    """Name the asset that an order gives."""
+    return market.spec.base_asset_id if is_ask else market.spec.quote_asset_id
+
+
+def needed_units(market: Market, price_ticks: int, lots: int, *, is_ask: bool) -> int:
+    """Give what an order of ``lots`` gives when it trades at a price."""
+    return lots * market.lot_units if is_ask else market.quote_micro(price_ticks, lots)
+
+
+def may_rest(account: Account, market: Market, order: Order) -> bool:
+    """Tell whether the balance suffices for an order to rest, in place of what it locks now."""
+    before = account.orders.get(order.order_index)
+    free = account.free_units(given_asset(market, is_ask=order.is_ask))
+    if before is not None:
+        free += needed_units(market, before.price_ticks, before.remaining_lots, is_ask=before.is_ask)
+    return needed_units(market, order.price_ticks, order.remaining_lots, is_ask=order.is_ask) <= free
+
+
+def may_fill(account: Account, market: Market, order: Order, lots: int, price_ticks: int) -> bool:
+    """Tell whether the balance suffices for a fill; what rests has locked it."""
+    if order.order_index in account.orders:
+        return True
+    needed = needed_units(market, price_ticks, lots, is_ask=order.is_ask)
+    return needed <= account.free_units(given_asset(market, is_ask=order.is_ask))
+
+
+def count_open(account: Account, market: Market, order: Order, lots: int) -> None:
+    """Lock what an order that begins to rest would give, or free what ``-lots`` less of it no longer need."""
+    before, after = (0, order.remaining_lots) if lots > 0 else (order.remaining_lots, order.remaining_lots + lots)
+    units = [needed_units(market, order.price_ticks, each, is_ask=order.is_ask) for each in (before, after)]
+    account.holding(given_asset(market, is_ask=order.is_ask)).locked += units[1] - units[0]
+
+
+def book_fill(account: Account, market: Market, lots: int, quote_micro: int, ppm: int) -> int:
+    """Exchange signed ``lots`` for the quote; return the fee, in units of the asset received."""
+    base = account.holding(market.spec.base_asset_id)
+    quote = account.holding(market.spec.quote_asset_id)
+    units = abs(lots) * market.lot_units
+    if lots > 0:
+        fee = ledger.fee_micro(units, ppm)
+        quote.take_out(quote_micro)
+        base.balance += units - fee
+        base.bought_units += units - fee
+        base.cost_micro += quote_micro
+    else:
+        fee = ledger.fee_micro(quote_micro, ppm)
+        base.take_out(units)
+        quote.balance += quote_micro - fee
+    return fee
+
+
+def deposit(account: Account, asset_id: int, units: int) -> None:
+    """Add to a balance, or take from its free part.
+
+    Raises:
+        VenueError: 21739, there is not that much.
+    """
+    holding: Holding = account.holding(asset_id)
+    if holding.free + units < 0:
+        raise VenueError(Code.NOT_ENOUGH_MARGIN, "not enough balance")
+    if units >= 0:
+        holding.balance += units
+    else:
+        holding.take_out(-units)
