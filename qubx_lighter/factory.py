@@ -20,6 +20,7 @@ from typing import Any, Final
 import click
 from qubx import logger
 from qubx.connectors.plugin import BuildContext, ConnectorBuildContext
+from qubx.core.basics import ITimeProvider
 from qubx.core.interfaces import IDataProvider
 
 from qubx_lighter.account import LighterAccountProcessor
@@ -42,11 +43,12 @@ from qubx_lighter.leverage import LeverageSettings
 from qubx_lighter.listing_watch import ListingWatch
 from qubx_lighter.lookup import observe_unknown, publish
 from qubx_lighter.metrics import MetricsReporter, emitter_of
+from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.pacing import is_local, rest_pace
 from qubx_lighter.protocol.limits import TIERS
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import RequestBook
-from qubx_lighter.protocol.wire import AccountRow
+from qubx_lighter.protocol.wire import AccountRow, TxRow
 from qubx_lighter.rate_limits import SharedLimits
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import TransactionSender
@@ -294,20 +296,27 @@ class _Account:
 
     def __init__(self, gateway: Gateway, ctx: ConnectorBuildContext) -> None:
         settings = gateway.settings
-        account_index, api_key_index, private_key = settings.credentials()
+        account_index, api_key_index, _ = settings.credentials()
         exchange = ctx.exchange_name.upper()
         self._chain_id = settings.signing_chain_id()
-        warn_of_reserved_key(api_key_index)
         self._gateway = gateway
-        self._signer = Signer(
-            chain_id=self._chain_id,
-            account_index=account_index,
-            api_key_index=api_key_index,
-            private_key=private_key,
-            base_url=settings.base_url,
-        )
+        self._time: ITimeProvider = ctx.time_provider
+        self._emit: Callable[[object], None] = ctx.channel.send
+        self._signers: list[Signer] = []
+        for index, private_key in settings.signing_keys().items():
+            warn_of_reserved_key(index)
+            self._signers.append(
+                Signer(
+                    chain_id=self._chain_id,
+                    account_index=account_index,
+                    api_key_index=index,
+                    private_key=private_key,
+                    base_url=settings.base_url,
+                )
+            )
+        self._signer = self._signers[0]  # of tokens, and of what is about no order
         gateway.signer = self._signer
-        account, maker_only = gateway.run(self._check(account_index, api_key_index), settings.startup_timeout_s)
+        account, maker_only = gateway.run(self._check(account_index), settings.startup_timeout_s)
         recoveries = Recoveries(
             emit=ctx.channel.send, time_provider=ctx.time_provider, reload_markets=gateway.reload_markets
         )
@@ -327,11 +336,12 @@ class _Account:
             loop=gateway.loop,
             socket=self._socket,
             rest=gateway.client,
-            signers=[self._signer],
+            signers=self._signers,
             timeout_s=settings.tx_timeout_s,
             batch_size=settings.batch_size,
             on_outcome=recoveries.heard,
             gate=gate,
+            on_stranger=self._report_stranger,
         )
         requests = RequestBook()
         converter = AccountConverter(
@@ -375,7 +385,7 @@ class _Account:
             time_provider=ctx.time_provider,
             health=ctx.health_monitor,
             recoveries=recoveries,
-            on_transaction=self._watch.observe,
+            on_transaction=self._observe_transaction,
             on_positions=self._leverage.learn,
             loop=gateway.loop,
         )
@@ -433,8 +443,21 @@ class _Account:
     def _working_orders(self, market_id: int) -> int:
         return self._processor.working_orders(market_id)  # made after the settings that ask for it
 
-    async def _check(self, account_index: int, api_key_index: int) -> tuple[AccountRow, bool]:
-        """Make sure that the venue is the one meant, knows the account and the key; give the account, and what the key may."""
+    def _observe_transaction(self, row: TxRow) -> None:
+        self._watch.observe(row)
+        self._sender.observe(row)
+
+    def _report_stranger(self, api_key_index: int, evidence: str) -> None:
+        text = (
+            f"another program signs with API key {api_key_index} of this account ({evidence}): "
+            "each takes the other's nonces, which costs both time; give each program a key of its own"
+        )
+        logger.error("lighter: {}", text)
+        error = LighterError(text)
+        self._emit(operation_failed(self._time.time(), "share_api_key", text, error))
+
+    async def _check(self, account_index: int) -> tuple[AccountRow, bool]:
+        """Make sure that the venue is the one meant, knows the account and the keys; give the account, and what they may."""
         client, settings = self._gateway.client, self._gateway.settings
         try:
             account = await client.account(account_index)
@@ -444,15 +467,19 @@ class _Account:
                 "Check account_index in accounts.toml (or LIGHTER_ACCOUNT_INDEX) and params.network"
             ) from error
         await check_network(client, settings, self._chain_id)
-        await self._signer.check_key()
-        return account, await is_maker_only(client, account_index, api_key_index)
+        maker_only = False
+        for signer in self._signers:
+            await signer.check_key()
+            maker_only |= await is_maker_only(client, account_index, signer.api_key_index)
+        return account, maker_only
 
     def _close(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._gateway.close_quietly(self._close_parts(), self._gateway.settings.flush_timeout_s + _CLOSE_TIMEOUT_S)
-        self._signer.close()
+        for signer in self._signers:
+            signer.close()
 
     def _stats(self) -> dict[str, float]:
         return self._sender.stats() | self._gateway.limit_stats()

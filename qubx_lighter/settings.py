@@ -13,7 +13,7 @@ import difflib
 import ipaddress
 import string
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -59,6 +59,7 @@ class LighterSettings(BaseSettings):
         account_index: the account, sub-account or pool that trades.
         api_key_index: the index under which the API key is registered; 0 to 3 belong to the venue's own apps.
         api_private_key: 80 hexadecimal digits, with or without ``0x``.
+        api_keys: further API keys of the account by index, over which orders are spread: ``{5 = "0x...", 6 = "0x..."}``.
         l1_address: the owner's Ethereum address.
         market_slippage: worst price of a market order, as a fraction of the best price.
         quote_max_age_s: the oldest quote that a market order may be priced by.
@@ -92,6 +93,7 @@ class LighterSettings(BaseSettings):
     account_index: int | None = Field(default=None, ge=0, le=_MAX_ACCOUNT_INDEX)
     api_key_index: int | None = Field(default=None, ge=0, le=_MAX_API_KEY_INDEX)
     api_private_key: SecretStr | None = None
+    api_keys: dict[Annotated[int, Field(ge=0, le=_MAX_API_KEY_INDEX)], SecretStr] = Field(default_factory=dict)
     l1_address: str = ""
     market_slippage: float = Field(default=0.01, gt=0, lt=1)
     quote_max_age_s: float = Field(default=10.0, gt=0)
@@ -174,7 +176,28 @@ class LighterSettings(BaseSettings):
                 f"LIGHTER: the API private key (secret in accounts.toml, {_ENV_PREFIX}API_PRIVATE_KEY) is not "
                 f"{_KEY_HEX_DIGITS} hexadecimal digits: copy it again (a wallet's key, of 64 digits, is not it)"
             )
+        if self.api_key_index in self.api_keys:
+            raise ConfigurationError(
+                f"LIGHTER: api_keys holds further keys, and {self.api_key_index} is api_key_index: take it out of api_keys"
+            )
         return Credentials(self.account_index, self.api_key_index, key)
+
+    def signing_keys(self) -> dict[int, SecretStr]:
+        """Return all API keys of the account by index, the one of ``api_key_index`` first.
+
+        Raises:
+            ConfigurationError: as ``credentials``.
+        """
+        first = self.credentials()
+        return {first.api_key_index: first.private_key, **self.api_keys}
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_keys(cls, keys: dict[int, SecretStr]) -> dict[int, SecretStr]:
+        for index, key in keys.items():
+            if not _is_key(key):
+                raise ValueError(f"the private key of API key {index} is not {_KEY_HEX_DIGITS} hexadecimal digits")
+        return keys
 
     @model_validator(mode="before")
     @classmethod

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from qubx.core.basics import LiveTimeProvider, OrderRequest, RejectCause
+from qubx.core.basics import LiveTimeProvider, Order, OrderRequest, OrderStatus, RejectCause
 from qubx.core.errors import ErrorLevel
-from qubx.core.events import OrderRejectedEvent
+from qubx.core.events import OrderCanceledEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
 from qubx.core.exceptions import InvalidOrderParameters
 from qubx.core.series import Quote
 from qubx.health.dummy import DummyHealthMonitor
@@ -139,6 +139,19 @@ class Desk:
             options=options,
         )
 
+    def order(self) -> Order:
+        """Give Qubx's order of such a request."""
+        return Order(
+            client_order_id="qubx_ETH-USDC_9",
+            type="LIMIT",
+            instrument=self.instruments.instrument(0),
+            quantity=0.5,
+            side="BUY",
+            time_in_force="gtc",
+            status=OrderStatus.SUBMITTED,
+            price=3990.0,
+        )
+
     async def submit(self, *arguments: Any, **options: Any) -> tuple[int, dict[str, Any]]:
         """Submit a request, and return the transaction."""
         self.broker.submit(self.request(*arguments, **options))
@@ -208,6 +221,35 @@ async def test_cancel_all_is_one_transaction_and_its_refusal_an_error(desk: Desk
     assert await desk.sender.drain(5.0)
     ((_, kind, error, _),) = desk.events
     assert ("error", "cancel_all", "not all orders were cancelled") == (kind, error.operation, error.message)
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_an_order_that_is_cancelled_before_it_was_sent_is_cancelled_and_never_sent(
+    desk: Desk, everything: bool
+) -> None:
+    desk.broker.submit(desk.request("LIMIT", 0.5, 3990.0))
+    if everything:
+        desk.broker.cancel_all(desk.instruments.instrument(0))
+    else:
+        desk.broker.cancel(desk.order())
+    assert await desk.sender.drain(5.0)
+    (event,) = desk.events
+    assert isinstance(event, OrderCanceledEvent)
+    assert ("qubx_ETH-USDC_9", None) == (event.client_order_id, event.venue_order_id)
+    assert [TxType.CANCEL_ALL_ORDERS] * everything == [tx_type for tx_type, _ in desk.venue.sent]
+    for kind in (TxType.CREATE_ORDER, TxType.CANCEL_ORDER):
+        assert desk.requests.latest(kind, "qubx_ETH-USDC_9") is None
+
+
+async def test_an_amend_that_is_overtaken_by_a_cancel_is_rejected_and_the_cancel_is_sent(desk: Desk) -> None:
+    await desk.submit("LIMIT", 0.5, 3990.0)
+    desk.broker.amend(desk.order(), 3991.0, None)
+    desk.broker.cancel(desk.order())
+    assert await desk.sender.drain(5.0)
+    (event,) = desk.events
+    assert isinstance(event, OrderUpdateRejectedEvent)
+    assert "its order was cancelled before it was sent" == event.reason
+    assert [TxType.CREATE_ORDER, TxType.CANCEL_ORDER] == [tx_type for tx_type, _ in desk.venue.sent]
 
 
 async def test_a_maker_only_key_sends_nothing_that_takes(desk: Desk) -> None:

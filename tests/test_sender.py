@@ -935,7 +935,7 @@ async def test_a_row_that_we_never_wrote_is_another_process() -> None:
 
 @pytest.mark.parametrize("another_process", [False, True])
 @pytest.mark.parametrize(("batch_size", "partial"), [(1, False), (4, False), (4, True), (15, False), (15, True)])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 async def test_whatever_happens_on_the_way_each_outcome_is_the_truth(
     seed: int, batch_size: int, partial: bool, another_process: bool
 ) -> None:
@@ -963,3 +963,81 @@ async def test_whatever_happens_on_the_way_each_outcome_is_the_truth(
     assert refused.isdisjoint(venue.executed)
     if not another_process:  # which can fill the very hole that holds later ones back
         assert venue.executed == sorted(venue.executed, key=labels.index), "the order of the calls was not kept"
+
+
+# --- orders, amends and cancels in any order -------------------------------------------------------------------------
+
+
+class Book:
+    """What must be true of the orders of a random schedule, from what was asked for and what the venue executed."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[str]] = {}  # by order, in the order of the calls
+
+    def check(self, venue: Venue, desk: Desk) -> None:
+        """Compare."""
+        executed = set(venue.executed)
+        for order_id, labels in self.asked.items():
+            kinds = {label: label.split()[0] for label in labels}
+            done = [label for label in venue.executed if label in kinds]
+            withdrawn = [label for label in labels if desk.replies[label].withdrawn]
+            create = labels[0]
+            assert executed.isdisjoint(withdrawn), f"{order_id}: sent though it had ended"
+            cancels = [label for label in withdrawn if kinds[label] == "cancel"]
+            ended_by = labels.index(cancels[0]) if cancels else 0  # what is asked for later is sent, and refused
+            if create in withdrawn:
+                assert not set(done) & set(labels[: ended_by + 1]), f"{order_id}: {done} without the order"
+            own_order = [label for label in done if kinds[label] != "cancel"]
+            assert own_order == [label for label in labels if label in own_order], f"{order_id}: out of order"
+            if create in done:
+                assert done[0] == create, f"{order_id}: {done} before the order"
+            first_cancel = next((label for label in labels if kinds[label] == "cancel"), None)
+            if first_cancel is not None and create in executed:
+                assert not desk.replies[first_cancel].withdrawn, f"{order_id}: stands, and its cancel was not sent"
+
+
+@pytest.mark.parametrize("budget", [False, True])
+@pytest.mark.parametrize(("keys", "batch_size"), [((4,), 1), ((4,), 8), ((4, 5, 6), 1), ((4, 5, 6), 8)])
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_is_asked_of_an_order_happens_in_order_or_not_at_all(
+    seed: int, keys: tuple[int, ...], batch_size: int, budget: bool
+) -> None:
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    gate = Budget() if budget else None
+    venue = Venue(keys={key: key * 1000 for key in keys})
+    desk, book = Desk(venue, batch_size, gate, keys), Book()
+    fates: list[Fate] = [take, take, take, take, refuse(Code.NOT_ENOUGH_MARGIN), lose_reply, never_left]
+    kinds = {"create": TxType.CREATE_ORDER, "amend": TxType.MODIFY_ORDER, "cancel": TxType.CANCEL_ORDER}
+    for number in range(150):
+        if gate is not None:
+            (gate.open.set if chance.random() < 0.5 else gate.open.clear)()
+        working = [
+            order_id
+            for order_id, labels in book.asked.items()
+            if len(labels) < 5
+            and not (labels[0] in desk.replies and desk.replies[labels[0]].outcome is Outcome.REFUSED)
+        ]
+        if chance.random() < 0.03:
+            desk.submit(f"all {number}", tx_type=TxType.CANCEL_ALL_ORDERS, sweeps=True)
+        elif not working or chance.random() < 0.4:
+            venue.fates[f"create {number}"] = [chance.choice(fates)]
+            book.asked[f"o{number}"] = [f"create {number}"]
+            desk.submit(f"create {number}", order_id=f"o{number}")
+        else:
+            kind, order_id = chance.choice(("amend", "cancel")), chance.choice(working)
+            label = f"{kind} {number}"
+            venue.fates[label] = [chance.choice(fates)]
+            book.asked[order_id].append(label)
+            desk.submit(label, tx_type=kinds[kind], order_id=order_id)
+        for _ in range(chance.randrange(6)):
+            await asyncio.sleep(0)
+    if gate is not None:
+        gate.open.set()
+    await desk.finish()
+    assert len(venue.executed) == len(set(venue.executed)), "something was executed twice"
+    for label, outcome in desk.outcomes().items():
+        if outcome is not Outcome.UNKNOWN:
+            assert (outcome is Outcome.ACCEPTED) == (label in venue.executed), label
+    book.check(venue, desk)
+    assert [] == desk.strangers

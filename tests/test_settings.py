@@ -324,3 +324,38 @@ def test_a_dead_mans_switch_that_the_venue_would_refuse_is_refused(value: float)
 @pytest.mark.parametrize("value", [0, 16])
 def test_a_batch_has_up_to_fifteen_transactions(value: int) -> None:
     assert "batch_size" in message_of({"batch_size": value})
+
+
+def test_further_keys_come_after_the_first_and_are_nowhere_to_be_read() -> None:
+    other = "fedcba9876543210" * 5
+    settings = LighterSettings.build({}, {**ACCOUNT, "api_keys": {"7": f"0x{other}", "6": other}})
+    assert [4, 7, 6] == list(settings.signing_keys())
+    assert f"0x{other}" == settings.signing_keys()[7].get_secret_value()
+    assert other not in f"{settings} {settings!r} {settings.model_dump_json()}"
+
+
+def test_further_keys_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTER_API_KEYS", f'{{"5": "{KEY}"}}')
+    assert [4, 5] == list(LighterSettings.build({}, ACCOUNT).signing_keys())
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"5": "deadbeef"}, "the private key of API key 5 is not 80 hexadecimal digits"),
+        ({"255": KEY}, "api_keys.255"),
+        ({"five": KEY}, "api_keys.five"),
+        ([KEY], "api_keys"),
+    ],
+)
+def test_a_further_key_that_cannot_be_one_is_refused_and_not_shown(keys: Any, expected: str) -> None:
+    message = message_of({}, {**ACCOUNT, "api_keys": keys})
+    assert expected in message
+    assert KEY not in message
+    assert "deadbeef" not in message
+
+
+def test_the_first_key_is_no_further_key() -> None:
+    settings = LighterSettings.build({}, {**ACCOUNT, "api_keys": {"4": KEY}})
+    with pytest.raises(ConfigurationError, match="take it out of api_keys"):
+        settings.signing_keys()
