@@ -105,6 +105,10 @@ class LighterBroker:
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
+    def new_client_id(self, suggested: str) -> str:
+        """Give the id for a new order, near the suggested one and of nobody else."""
+        return self._converter.ids.fresh(suggested)
+
     def submit(self, request: OrderRequest) -> None:
         """Queue a new order, and with it what its options attach; ``order_plan`` lists them.
 

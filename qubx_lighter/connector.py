@@ -99,8 +99,8 @@ class LighterConnector(ChannelEmitter):
     # --- writes ------------------------------------------------------------------------------------------------------
 
     def make_client_id(self, suggested: str) -> str:
-        """Keep Qubx's id: it maps to the venue's client_order_index and back without storage."""
-        return suggested
+        """Keep Qubx's id, which maps to the venue's client_order_index and back without storage; or count on, where that is taken."""
+        return self.broker.new_client_id(suggested)
 
     def submit_order(self, request: OrderRequest) -> None:
         """Queue a new order; raises what ``LighterBroker.submit`` raises."""

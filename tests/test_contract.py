@@ -335,6 +335,13 @@ def test_resting_orders_of_a_former_run_are_recovered_and_cancellable(venue: Liv
             found.filled_quantity,
         )
         second.until_equal()
+        suggested = order.client_order_id.replace(
+            "ETH", "BTC"
+        )  # Qubx counts from the time, orders of all symbols alike
+        other = second.until_status(
+            second.submit("BTC-USDC", 0.01, 99_000.0, client_id=suggested), OrderStatus.ACCEPTED
+        )
+        assert suggested != other.client_order_id, "two orders share one index at the venue"
         second.cancel(found)
         second.until_status(found, OrderStatus.CANCELED)
         second.until_equal()

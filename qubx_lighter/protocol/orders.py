@@ -96,6 +96,22 @@ class ClientIds:
         self._lock = threading.Lock()
         self._ids: _Recent[int, str] = _Recent(_REMEMBERED_IDS)
 
+    def fresh(self, suggested: str) -> str:
+        """Give the id of a new order: the suggested one or, where an order has its index already, that with the next counter.
+
+        Qubx's counter begins with the time, ten a second, and rises with each order of any symbol. So a run that sends more
+        counts ahead of the clock, and the run after it would give indexes out again that may still rest in the book. An
+        id that is not Qubx's is left alone.
+        """
+        match = _QUBX_ID.fullmatch(suggested)
+        if match is None or match[2]:
+            return suggested
+        head, counter = suggested[: match.start(1)], int(match[1])
+        with self._lock:
+            while counter < _COUNTER_LIMIT and self._ids.get((self._tag << _TAG_SHIFT) | counter) is not None:
+                counter += 1
+        return f"{head}{counter}"
+
     def index_of(self, client_id: str) -> int:
         """Give the index of a client id, always the same.
 
@@ -122,7 +138,10 @@ class ClientIds:
         role, counter = divmod(rest, _COUNTER_LIMIT)
         if tag != self._tag or not counter or role >= len(_ROLES):
             return f"lighter_{index}"
-        return f"qubx_{symbol}_{counter}{_ROLES[role]}"
+        client_id = f"qubx_{symbol}_{counter}{_ROLES[role]}"
+        with self._lock:
+            self._ids.put(index, client_id)
+        return client_id
 
     def _encode(self, client_id: str) -> int:
         if (match := _QUBX_ID.fullmatch(client_id)) and (counter := int(match[1])) < _COUNTER_LIMIT:

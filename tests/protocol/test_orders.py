@@ -15,7 +15,6 @@ from qubx_lighter.errors import WireError
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import (
     Cause,
-    ClientIds,
     FillDeduplicator,
     OrderTracker,
     Status,
@@ -33,96 +32,6 @@ OPENED, FILLED_MORE, AMENDED, DONE = (
 
 ASK = (1 << 48) | 150
 BID = (1 << 48) | (2**48 - 150)
-
-# --- client ids ------------------------------------------------------------------------------------------------------
-
-
-def test_a_framework_id_becomes_tag_and_counter_and_survives_a_restart() -> None:
-    index = ClientIds(4).index_of("qubx_BTC-USDC_17912345678")
-    assert (4 << 40) | 17912345678 == index
-    assert "qubx_BTC-USDC_17912345678" == ClientIds(4).client_id_of(index, "BTC-USDC")
-
-
-def test_another_bots_index_is_foreign_and_leads_back_to_itself() -> None:
-    index = ClientIds(5).index_of("qubx_BTC-USDC_17912345678")
-    ids = ClientIds(4)
-    assert f"lighter_{index}" == ids.client_id_of(index, "BTC-USDC")
-    assert index == ids.index_of(f"lighter_{index}")
-
-
-@given(st.integers(0, 254), st.integers(1, 2**48 - 1))
-def test_any_index_leads_back_to_itself(tag: int, index: int) -> None:
-    client_id = ClientIds(tag).client_id_of(index, "ETH-USDC")
-    assert client_id is not None
-    assert index == ClientIds(tag).index_of(client_id)
-
-
-@pytest.mark.parametrize(
-    "client_id",
-    [
-        "mine",
-        "qubx_BTC-USDC_0",
-        "qubx_BTC-USDC_007",
-        f"qubx_BTC-USDC_{2**38}",
-        "qubx_BTC-USDC_7.xx",
-        "mine.tp",
-        "qubx_BTC-USDC_12x",
-        "qubx_BTC-USDC_\uff11",
-        "lighter_0",
-        f"lighter_{2**48}",
-        "lighter_-5",
-        "",
-        "qubx__5",
-    ],
-)
-def test_any_other_id_is_hashed_and_remembered(client_id: str) -> None:
-    ids = ClientIds(4)
-    index = ids.index_of(client_id)
-    assert 255 == index >> 40
-    assert client_id == ids.client_id_of(index, "BTC-USDC")
-    assert index == ids.index_of(client_id)
-    assert index == ClientIds(9).index_of(client_id)
-    assert f"lighter_{index}" == ClientIds(4).client_id_of(index, "BTC-USDC")
-
-
-@pytest.mark.parametrize(("suffix", "role"), [(".tp", 1), (".sl", 2)])
-def test_the_ids_of_what_closes_an_order_in_a_group_survive_a_restart(suffix: str, role: int) -> None:
-    client_id = f"qubx_BTC-USDC_17912345678{suffix}"
-    index = ClientIds(4).index_of(client_id)
-    assert (4 << 40) | (role << 38) | 17912345678 == index
-    assert client_id == ClientIds(4).client_id_of(index, "BTC-USDC")
-    assert f"lighter_{index}" == ClientIds(5).client_id_of(index, "BTC-USDC")
-
-
-def test_a_role_that_nobody_has_is_foreign() -> None:
-    index = (4 << 40) | (3 << 38) | 17912345678
-    assert f"lighter_{index}" == ClientIds(4).client_id_of(index, "BTC-USDC")
-
-
-def test_no_index_is_no_id() -> None:
-    ids = ClientIds(0)
-    assert ids.client_id_of(0, "BTC-USDC") is None
-    assert f"lighter_{4 << 40}" == ClientIds(4).client_id_of(4 << 40, "BTC-USDC")
-
-
-def test_the_exact_id_comes_back_whatever_the_symbol() -> None:
-    ids = ClientIds(4)
-    assert "qubx_BTCUSDC_7" == ids.client_id_of(ids.index_of("qubx_BTCUSDC_7"), "BTC-USDC")
-
-
-def test_two_ids_of_one_index_are_refused() -> None:
-    ids = ClientIds(4)
-    ids.index_of("qubx_BTC-USDC_7")
-    with pytest.raises(ValueError, match="'qubx_BTC-USDC_7' and 'qubx_ETH-USDC_7' have the same"):
-        ids.index_of("qubx_ETH-USDC_7")
-    assert "qubx_BTC-USDC_7" == ids.client_id_of((4 << 40) | 7, "X")
-
-
-@pytest.mark.parametrize("tag", [-1, 255])
-def test_a_tag_has_eight_bits_and_255_is_taken(tag: int) -> None:
-    with pytest.raises(ValueError, match="0 to 254"):
-        ClientIds(tag)
-
 
 # --- order rows ------------------------------------------------------------------------------------------------------
 
