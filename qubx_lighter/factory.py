@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 import click
+from pydantic import SecretStr
 from qubx import logger
 from qubx.connectors.plugin import BuildContext, ConnectorBuildContext
 from qubx.core.basics import ITimeProvider
@@ -50,6 +51,7 @@ from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import RequestBook
 from qubx_lighter.protocol.wire import AccountRow, TxRow
 from qubx_lighter.rate_limits import SharedLimits
+from qubx_lighter.read_only import MarginReadings, ReadOnlyConnector
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
@@ -96,6 +98,7 @@ class Gateway:
         self.unknown_symbols: list[str] = []
         self._stop_observing: Callable[[], None] = lambda: None
         self.signer: Signer | None = None
+        self.read_token: SecretStr | None = None
         self.sender: TransactionSender | None = None
         self.gate: TransactionGate | None = None
         self._token = ""
@@ -121,9 +124,11 @@ class Gateway:
         Raises:
             ConfigurationError: there is no account to mint one for.
         """
+        if self.read_token is not None:
+            return self.read_token.get_secret_value()
         if self.signer is None:
             raise ConfigurationError("this needs an account: add it to accounts.toml")
-        now_s = int(self.ctx.time_provider.time().astype("datetime64[s]").astype("int64"))
+        now_s = self.now_s()
         self._token = await self.signer.auth_token(now_s=now_s, lifetime_s=AUTH_TOKEN_LIFETIME_S)
         self._token_until_s = now_s + _TOKEN_REUSE_S
         return self._token
@@ -134,8 +139,11 @@ class Gateway:
         Raises:
             ConfigurationError: there is no account to mint one for.
         """
-        now_s = int(self.ctx.time_provider.time().astype("datetime64[s]").astype("int64"))
-        return self._token if now_s < self._token_until_s else await self.mint_token()
+        return self._token if self.now_s() < self._token_until_s else await self.mint_token()
+
+    def now_s(self) -> int:
+        """Give Qubx's time in whole seconds since the epoch."""
+        return int(self.ctx.time_provider.time().astype("datetime64[s]").astype("int64"))
 
     def load_markets(self) -> None:
         """Fetch the markets and make them known to Qubx.
@@ -288,7 +296,7 @@ def create_connector(ctx: ConnectorBuildContext) -> LighterConnector:
     if gateway is None:
         gateway = Gateway(ctx, _settings(ctx))
         gateway.load_markets()
-    return _Account(gateway, ctx).connector
+    return _ReadOnlyAccount(gateway, ctx).connector if gateway.settings.read_only else _Account(gateway, ctx).connector
 
 
 class _Account:
@@ -495,6 +503,109 @@ class _Account:
         await self._processor.close()
         await self._socket.close()
         await self._gateway.client.close()
+
+
+class _ReadOnlyAccount:
+    """The account's parts where nothing is ever sent: a socket, an account processor, and a signer if a key mints the tokens."""
+
+    def __init__(self, gateway: Gateway, ctx: ConnectorBuildContext) -> None:
+        settings = gateway.settings
+        self._gateway = gateway
+        self._signer: Signer | None = None
+        exchange = ctx.exchange_name.upper()
+        token = settings.read_token(gateway.now_s())
+        api_key_index = settings.api_key_index or 0
+        if token is not None:
+            account_index, gateway.read_token = token
+        else:
+            account_index, api_key_index, private_key = settings.credentials()
+            self._signer = gateway.signer = Signer(
+                chain_id=settings.signing_chain_id(),
+                account_index=account_index,
+                api_key_index=api_key_index,
+                private_key=private_key,
+                base_url=settings.base_url,
+            )
+        account = gateway.run(self._check(account_index), settings.startup_timeout_s)
+        logger.info("lighter: account {} is only looked at: nothing is sent", account_index)
+        margin = MarginReadings(gateway.instruments)
+        margin.learn(account.positions or [])
+        self._socket = LighterWebSocketManager(settings.ws_url, token=gateway.mint_token, loop=gateway.loop)
+        converter = AccountConverter(
+            exchange=exchange,
+            account_index=account_index,
+            collateral=settings.collateral,
+            instruments=gateway.instruments,
+            ids=ClientIds(api_key_index),
+        )
+        wallet, requests = Wallet(exchange, settings.collateral), RequestBook()
+        queries = AccountQueries(
+            client=gateway.client,
+            converter=converter,
+            instruments=gateway.instruments,
+            requests=requests,
+            wallet=wallet,
+            time_provider=ctx.time_provider,
+            on_account=lambda row: margin.learn(row.positions or []),
+        )
+        self._processor = LighterAccountProcessor(
+            converter=converter,
+            client=gateway.client,
+            queries=queries,
+            socket=self._socket,
+            instruments=gateway.instruments,
+            requests=requests,
+            wallet=wallet,
+            emit=ctx.channel.send,
+            time_provider=ctx.time_provider,
+            health=ctx.health_monitor,
+            recoveries=Recoveries(
+                emit=ctx.channel.send, time_provider=ctx.time_provider, reload_markets=gateway.reload_markets
+            ),
+            on_transaction=_ignore,
+            on_positions=margin.learn,
+            loop=gateway.loop,
+        )
+        self.connector = ReadOnlyConnector(
+            exchange_name=exchange,
+            channel=ctx.channel,
+            account=self._processor,
+            margin=margin,
+            reconnect=self._socket.reconnect,
+            on_disconnect=self._close,
+            stats=gateway.limit_stats,
+        )
+        gateway.account_opened()
+        self._closed = False
+
+    async def _check(self, account_index: int) -> AccountRow:
+        client, settings = self._gateway.client, self._gateway.settings
+        try:
+            account = await client.account(account_index)
+            await client.active_orders(account_index)
+        except LighterError as error:
+            raise ConfigurationError(
+                f"account {account_index} cannot be read at {settings.base_url}: {error}. Check account_index, the token or "
+                "key, and params.network"
+            ) from error
+        return account
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._gateway.close_quietly(self._close_parts(), _CLOSE_TIMEOUT_S)
+        if self._signer is not None:
+            self._signer.close()
+
+    async def _close_parts(self) -> None:
+        await self._processor.close()
+        await self._socket.close()
+        await self._gateway.client.close()
+
+
+def _ignore(row: TxRow) -> None:
+    """Leave transactions to whoever sent them."""
 
 
 def _settings(ctx: BuildContext) -> LighterSettings:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 import string
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
@@ -34,6 +35,7 @@ _CREDENTIAL_NAMES: Final = {"api_key": "l1_address", "secret": "api_private_key"
 _KEY_HEX_DIGITS: Final = 80  # 40 bytes
 _MAX_API_KEY_INDEX: Final = 254
 _MAX_ACCOUNT_INDEX: Final = 2**48 - 2
+_READ_TOKEN: Final = re.compile(r"ro:(\d{1,15}):(single|all):(\d{1,12}):[0-9a-fA-F]+")
 _ENV_PREFIX: Final = "LIGHTER_"
 _ON_THE_WAY_S: Final = 30  # from here to the venue, queues and clocks included
 
@@ -44,6 +46,13 @@ class Credentials(NamedTuple):
     account_index: int
     api_key_index: int
     private_key: SecretStr
+
+
+class ReadToken(NamedTuple):
+    """A checked read-only token, and the account that is read with it."""
+
+    account_index: int
+    token: SecretStr
 
 
 class LighterSettings(BaseSettings):
@@ -60,6 +69,8 @@ class LighterSettings(BaseSettings):
         api_key_index: the index under which the API key is registered; 0 to 3 belong to the venue's own apps.
         api_private_key: 80 hexadecimal digits, with or without ``0x``.
         api_keys: further API keys of the account by index, over which orders are spread: ``{5 = "0x...", 6 = "0x..."}``.
+        read_only: look and never touch: orders, cancels and settings are refused here, and no dead man's switch is armed.
+        read_only_token: the venue's token ``ro:...`` in place of a key, given here or as the key; implies ``read_only``.
         l1_address: the owner's Ethereum address.
         market_slippage: worst price of a market order, as a fraction of the best price.
         quote_max_age_s: the oldest quote that a market order may be priced by.
@@ -94,6 +105,8 @@ class LighterSettings(BaseSettings):
     api_key_index: int | None = Field(default=None, ge=0, le=_MAX_API_KEY_INDEX)
     api_private_key: SecretStr | None = None
     api_keys: dict[Annotated[int, Field(ge=0, le=_MAX_API_KEY_INDEX)], SecretStr] = Field(default_factory=dict)
+    read_only: bool = False
+    read_only_token: SecretStr | None = None
     l1_address: str = ""
     market_slippage: float = Field(default=0.01, gt=0, lt=1)
     quote_max_age_s: float = Field(default=10.0, gt=0)
@@ -199,6 +212,29 @@ class LighterSettings(BaseSettings):
                 raise ValueError(f"the private key of API key {index} is not {_KEY_HEX_DIGITS} hexadecimal digits")
         return keys
 
+    def read_token(self, now_s: int) -> ReadToken | None:
+        """Return the read-only token, checked; None where there is none, and a key mints tokens.
+
+        Raises:
+            ConfigurationError: it is malformed, of another account, or at its end.
+        """
+        if self.read_only_token is None:
+            return None
+        match = _READ_TOKEN.fullmatch(self.read_only_token.get_secret_value().strip())
+        if match is None:
+            raise ConfigurationError(
+                "LIGHTER: the read-only token is not of the form ro:account:single|all:expiry:signature: copy it again"
+            )
+        account_index, scope, expiry_s = int(match[1]), match[2], int(match[3])
+        if scope == "single" and self.account_index not in (None, account_index):
+            raise ConfigurationError(
+                f"LIGHTER: the read-only token is of account {account_index} alone, not of account {self.account_index}"
+            )
+        if expiry_s <= now_s:
+            raise ConfigurationError("LIGHTER: the read-only token has expired: make a new one at the venue")
+        index = account_index if self.account_index is None else self.account_index
+        return ReadToken(index, SecretStr(match[0]))
+
     @model_validator(mode="before")
     @classmethod
     def _derive_venue(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -220,6 +256,17 @@ class LighterSettings(BaseSettings):
         if not str(given["ws_url"]).startswith(("ws://", "wss://")):
             raise ValueError(f"ws_url {given['ws_url']!r} is not of the form wss://host/stream")
         return given
+
+    @model_validator(mode="after")
+    def _take_read_token(self) -> Self:
+        """Find the token where a key was expected, and refuse to trade with it."""
+        key = self.api_private_key
+        if key is not None and key.get_secret_value().strip().startswith("ro:"):
+            object.__setattr__(self, "read_only_token", self.read_only_token or key)
+            object.__setattr__(self, "api_private_key", None)
+        if self.read_only_token is not None:
+            object.__setattr__(self, "read_only", True)
+        return self
 
     @field_validator("dead_mans_switch_s")
     @classmethod

@@ -36,7 +36,10 @@ def test_a_token_of_the_account_is_taken(desk: Desk, good: str) -> None:
         (token(signature="ab"), "invalid token"),
         (token(signature="xy" * 80), "invalid token"),
         (token() + ":more", "invalid token"),
-        ("ro:1:single:1795000600:" + SIGNATURE, "invalid token"),
+        (f"ro:{ALICE}:some:{NOW_S + HOUR}:abcd", "invalid token"),
+        (f"ro:{ALICE}:single:{NOW_S}:abcd", "expired token"),
+        (f"ro:{BOB}:single:{NOW_S + HOUR}:abcd", "of another account"),
+        (f"ro:77:all:{NOW_S + HOUR}:abcd", "of another account"),
         (token(NOW_S), "expired token"),
         (token(NOW_S - HOUR), "expired token"),
         (token(NOW_S + 8 * HOUR + 1), "too far ahead"),
@@ -57,3 +60,10 @@ def test_a_token_of_the_same_l1_address_reads_the_sub_account(desk: Desk) -> Non
 
     desk.apply(CreateAccount(500, f"0x{ALICE:040x}", 0))
     check_token(desk.engine, token(), 500, START)
+    check_token(desk.engine, f"ro:{ALICE}:all:{NOW_S + 9 * HOUR}:abcd", 500, START)
+    with pytest.raises(VenueError, match="of another account"):
+        check_token(desk.engine, f"ro:{ALICE}:single:{NOW_S + HOUR}:abcd", 500, START)
+
+
+def test_a_token_that_only_reads_is_taken_for_years(desk: Desk) -> None:
+    check_token(desk.engine, f"ro:{ALICE}:single:{NOW_S + 9 * 365 * 24 * HOUR}:abcd", ALICE, START)
