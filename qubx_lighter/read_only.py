@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Never
+import concurrent.futures
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Never
 
 from qubx import logger
 from qubx.core.basics import CtrlChannel, Instrument, Order, OrderRequest
 from qubx.core.exceptions import NotSupported
 
 from qubx_lighter.account import LighterAccountProcessor
+from qubx_lighter.actions import LighterActions
 from qubx_lighter.connector import LighterConnector
 from qubx_lighter.constants import MARGIN_FRACTION_SCALE
 from qubx_lighter.handlers.account import leverage_of, margin_mode_name
@@ -131,6 +133,11 @@ class ReadOnlyConnector(LighterConnector):
     def remove_isolated_margin(self, instrument: Instrument, amount: Amount) -> bool:
         """Refuse."""
         _refuse(f"{amount} were not taken from the margin of {instrument.symbol}")
+
+    def act[T](self, action: Callable[[LighterActions], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+        """Refuse."""
+        del action
+        _refuse("nothing was transferred, withdrawn or created")
 
     def set_instrument_leverage(self, instrument: Instrument, leverage: float) -> None:
         """Leave the leverage alone: Qubx asks for its default of every instrument at start, which is no error."""

@@ -109,6 +109,7 @@ def test_there_is_no_write_that_is_not_refused(desk: Desk) -> None:
         "instrument": instrument,
         "mode": "cross",
         "amount": 1.0,
+        "action": None,
     }
     methods = dict(inspect.getmembers(LighterConnector, inspect.isfunction))
     writes = {name for name in methods if not name.startswith("_")} - READS
