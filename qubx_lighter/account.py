@@ -36,6 +36,7 @@ from qubx_lighter.handlers.account import AccountConverter, to_dt64, to_ns
 from qubx_lighter.handlers.forced import describe
 from qubx_lighter.handlers.money import Push, Wallet
 from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.markets import KINDS
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import OrderTracker
 from qubx_lighter.protocol.requests import Request, RequestBook
@@ -136,7 +137,7 @@ class LighterAccountProcessor:
         self._recovery: asyncio.Task[None] | None = None
         self._started = False
         self._funding_task: asyncio.Task[None] | None = None
-        self._stats = {"snapshots": 0, "failed_snapshots": 0, "recoveries": 0, "notifications": 0}
+        self._stats = {"snapshots": 0, "failed_snapshots": 0, "recoveries": 0, "notifications": 0, "foreign_rows": 0}
         # Trades and stats are said to need no token (2026) and were captured with one (2025): a token does no harm.
         self._channels: Final[dict[str, Callable[[str, bytes], None]]] = {
             f"account_all_orders/{self._account}": self._on_orders,
@@ -273,11 +274,18 @@ class LighterAccountProcessor:
             self._on_transaction(row)
             self._orders.observe_transaction(row)
 
-    def _knows_market(self, market_id: int) -> bool:
-        """Tell whether a market has an instrument; one listed since the start is fetched with a snapshot."""
+    def _knows_market(self, market_id: int, market_kind: str) -> bool:
+        """Tell whether a market has an instrument; one listed since the start is fetched with a snapshot.
+
+        Binary options and the like are skipped, and counted.
+        """
         if self._instruments.knows(market_id):
             return True
-        if market_id not in self._instruments.foreign_ids:
+        if market_kind not in KINDS:
+            self._instruments.learn_foreign(market_id)
+        if market_id in self._instruments.foreign_ids:
+            self._stats["foreign_rows"] += 1
+        else:
             logger.warning("lighter: market {} is new: reloading the markets and the account", market_id)
             self._spawn(self._snapshot(include_orders=True))
         return False

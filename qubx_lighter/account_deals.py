@@ -32,7 +32,7 @@ class AccountDeals:
         client: typed REST.
         instruments: the venue's markets.
         tracker: knows the client ids that rows of 2025 leave out.
-        knows_market: whether a market has an instrument; where it has not, sees to it that it gets one.
+        knows_market: whether a market, of an id and a kind, has an instrument; where it has not, sees to it that it gets one.
         emit: puts an event on Qubx's channel.
     """
 
@@ -43,7 +43,7 @@ class AccountDeals:
         client: LighterClient,
         instruments: LighterInstrumentLoader,
         tracker: OrderTracker,
-        knows_market: Callable[[int], bool],
+        knows_market: Callable[[int, str], bool],
         emit: Callable[[object], None],
     ) -> None:
         self._converter = converter
@@ -67,7 +67,7 @@ class AccountDeals:
 
     def deliver(self, row: wire.TradeRow, *, recovered: bool = False) -> None:
         """Emit our side of a trade once, whichever way it came."""
-        if not self._knows_market(row.market_id):
+        if not self._knows_market(row.market_id, row.market_kind):
             return
         for own in self._own(row):
             if self._fills.seen(row.market_id, row.trade_id, own.is_ask):

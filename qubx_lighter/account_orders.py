@@ -63,7 +63,7 @@ class AccountOrders:
         requests: what this process asked for, shared with the broker.
         tracker: remembers what was said of each order.
         deals: sends an order's deals before its end.
-        knows_market: whether a market has an instrument; where it has not, sees to it that it gets one.
+        knows_market: whether a market, of an id and a kind, has an instrument; where it has not, sees to it that it gets one.
         want_snapshot: asks for the whole account.
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock.
@@ -82,7 +82,7 @@ class AccountOrders:
         requests: RequestBook,
         tracker: OrderTracker,
         deals: AccountDeals,
-        knows_market: Callable[[int], bool],
+        knows_market: Callable[[int, str], bool],
         want_snapshot: Callable[[], None],
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
@@ -119,7 +119,7 @@ class AccountOrders:
         From an event of an order that it does not know Qubx makes up an external one without size or price.
         """
         for row in rows:
-            if self._knows_market(row.market_index):
+            if self._knows_market(row.market_index, row.market_kind):
                 ids = self._converter.ids_of(row)
                 if self._requests.latest(TxType.CREATE_ORDER, ids.client_id) is None:
                     with suppress(WireError):  # the snapshot says it as loudly as can be: the order is not in it
@@ -141,7 +141,7 @@ class AccountOrders:
 
     def _observe(self, row: wire.OrderRow) -> None:
         """Say what is new in an order row; one of a market that is not known waits for the snapshot that learns it."""
-        if not self._knows_market(row.market_index):
+        if not self._knows_market(row.market_index, row.market_kind):
             return
         ids = self._converter.ids_of(row)
         for transition in self._tracker.observe(row):

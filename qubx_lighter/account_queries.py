@@ -13,6 +13,7 @@ from qubx_lighter.constants import MARGIN_FRACTION_SCALE, TxType
 from qubx_lighter.handlers.account import AccountConverter, row_time_ns, to_dt64, to_ns
 from qubx_lighter.handlers.money import Wallet, figures
 from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.markets import KINDS
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.requests import Progress, RequestBook, failure
 
@@ -159,7 +160,8 @@ class AccountQueries:
     async def _orders(self) -> list[wire.OrderRow]:
         """List the working orders; those of a binary option have no place in Qubx."""
         rows = await self._client.active_orders(self._account)
-        return [row for row in rows if row.market_index not in self._instruments.foreign_ids]
+        foreign = self._instruments.foreign_ids
+        return [row for row in rows if row.market_index not in foreign and row.market_kind in KINDS]
 
     async def _know_markets(self, account: wire.AccountRow, orders: list[wire.OrderRow]) -> None:
         """Reload the market list when the account shows a market listed since; one still unknown fails the snapshot."""

@@ -75,7 +75,7 @@ class LighterInstrumentLoader:
 
     Attributes:
         skipped: rows of the newest reply that are no market here, by type, ``unreadable`` among them.
-        foreign_ids: ids of binary options and the like, of all replies so far.
+        foreign_ids: ids of binary options and the like, of all replies and account rows so far.
         announce: is given the new facts of instruments that others hold; True promises that they are copied onto the
             held objects, False leaves that to the loader. The next ``load`` makes good what was promised only.
     """
@@ -121,6 +121,12 @@ class LighterInstrumentLoader:
             for listener in list(self._listeners):
                 listener(changes)
         return changes
+
+    def learn_foreign(self, market_id: int) -> None:
+        """Take note of a market that an account's row tells to be of no type that has an instrument."""
+        if market_id not in self.foreign_ids and market_id not in self._markets:
+            self.foreign_ids |= {market_id}
+            self._report("market {} is of a type that has no instrument: what is told of it is skipped", market_id)
 
     def observe(self, listener: Listener) -> Callable[[], None]:
         """Have later changes told, whoever loads; gives what takes the listener away again."""

@@ -23,6 +23,8 @@ from qubx_lighter.protocol.wire import MarketRow
 SymbolFormat = Literal["BASE-QUOTE", "BASEQUOTE"]
 
 MARKET_TYPES: Final = {"perp": MarketType.SWAP, "spot": MarketType.SPOT}
+KINDS: Final = frozenset({"", "perp", "perps", "spot"})
+"""How orders and trades call the types that have an instrument; older rows say nothing."""
 ACTIVE: Final = "active"
 ABSENT: Final = "absent"
 """The status of a market that the venue has stopped listing; ours, the venue has no word for it."""

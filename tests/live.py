@@ -220,8 +220,9 @@ class Desk:
         return self
 
     def instrument(self, symbol: str) -> Instrument:
-        """Find an instrument as Qubx does."""
-        instrument = LookupsManager().find_symbol("LIGHTER", symbol, MarketType.SWAP)
+        """Find an instrument as Qubx does: ``ETH-USDC``, or ``SPOT:ETH-USDC``."""
+        kind, _, name = symbol.rpartition(":")
+        instrument = LookupsManager().find_symbol("LIGHTER", name, MarketType[kind or "SWAP"])
         assert instrument is not None
         return instrument
 

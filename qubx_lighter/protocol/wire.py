@@ -99,6 +99,7 @@ class TradeRow(PublicTrade, gc=False):
     integrator_taker_fee: int = 0  # ppm, on top
     integrator_maker_fee: int = 0  # ppm, on top
     tx_hash: str = ""
+    market_kind: str = ""  # perps | spot | bo; today only
 
 
 class TradeFrame(msgspec.Struct, gc=False):
@@ -180,6 +181,7 @@ class OrderRow(msgspec.Struct, gc=False):
     updated_at: int = 0  # s or ms
     timestamp: int = 0  # s or ms
     transaction_time: int = 0  # µs
+    market_kind: str = ""  # perps | spot | bo; today only
 
 
 class AccountOrdersFrame(msgspec.Struct):
