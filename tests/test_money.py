@@ -99,3 +99,24 @@ def test_actions_begin_with_a_check_of_who_and_where(venue: LiveVenue, params: d
 
     with pytest.raises(ConfigurationError, match=why):
         asyncio.run(opened())
+
+
+def test_a_tier_is_changed_and_read(venue: LiveVenue) -> None:
+    async def outside() -> tuple[str, str]:
+        async with open_actions(settings(venue)) as actions:
+            before = await actions.client.money.limits(US)
+            await actions.change_tier("standard")
+            return before.user_tier, (await actions.client.money.limits(US)).user_tier
+
+    assert ("premium", "standard") == asyncio.run(outside())
+
+
+def test_a_tier_that_cannot_change_is_refused_before_it_is_asked_for(venue: LiveVenue) -> None:
+    venue.execute(model.PlaceOrder(US, ETH, False, 10_000, ETH_MID + 100, time_in_force=0))
+
+    async def outside() -> None:
+        async with open_actions(settings(venue)) as actions:
+            await actions.change_tier("premium")
+
+    with pytest.raises(ConfigurationError, match="without positions only, and there are some: ETH"):
+        asyncio.run(outside())

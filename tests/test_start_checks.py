@@ -10,12 +10,16 @@ import click
 import httpx
 import pytest
 from loguru import logger
+from qubx.core.basics import OrderStatus
+from qubx.core.exceptions import InvalidOrderParameters
 
 from qubx_lighter.client import LighterClient
+from qubx_lighter.constants import TxType
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.settings import LighterSettings
+from qubx_lighter.sim import model
 from qubx_lighter.start_checks import check_network, confirm_collateral, is_maker_only, warn_of_reserved_key
-from tests.live import Desk, LiveVenue
+from tests.live import ETH, US, Desk, LiveVenue, desk_on
 
 URL = "https://venue.test"
 
@@ -116,3 +120,31 @@ async def test_rights_that_the_venue_does_not_tell_are_no_obstacle(body: dict[st
 def test_the_apps_own_keys_are_warned_about(log: list[str], index: int, warned: bool) -> None:
     warn_of_reserved_key(index)
     assert warned == any(f"API key index {index} belongs to the venue's web and mobile apps" in line for line in log)
+
+
+# --- end to end --------------------------------------------------------------------------------------------------------
+
+
+def test_a_maker_only_key_makes_and_does_nothing_else(tmp_path: Path) -> None:
+    venue = LiveVenue(tmp_path)
+    venue.quote(ETH, 399_900, 400_100)
+    venue.execute(model.ChangeTier(US, "premium"))
+    venue.execute(model.SetMakerOnlyKeys(US, (venue.account.api_key_index,)))
+    with desk_on(venue) as desk:
+        eth = desk.instrument("ETH-USDC")
+        for options in ({"price": 3990.0}, {"price": 4001.0, "tif": "ioc"}):
+            with pytest.raises(InvalidOrderParameters, match="this API key is maker-only"):
+                desk.submit("ETH-USDC", 1.0, **options)
+        resting = desk.until_status(desk.submit("ETH-USDC", 1.0, 3990.0, tif="gtx"), OrderStatus.ACCEPTED)
+        desk.amend(resting, price=3980.0)
+        desk.until(lambda: desk.order(resting).price == 3980.0)
+        desk.connector.set_instrument_leverage(eth, 3.0)
+        assert desk.connector.set_margin_mode(eth, "isolated") is False
+        desk.cancel(desk.order(resting))
+        desk.until_status(resting, OrderStatus.CANCELED)
+        failed = [message[2] for message in desk.data if message[1] == "error"]
+        assert ["set_instrument_leverage", "set_margin_mode"] == [error.operation for error in failed]
+        assert all("this API key is maker-only" in error.message for error in failed)
+    kinds = venue.ask(lambda: {record.tx_type for record in venue.engine.transactions(100)})
+    venue.close()
+    assert {TxType.CREATE_ORDER, TxType.MODIFY_ORDER, TxType.CANCEL_ORDER} == kinds
