@@ -230,7 +230,7 @@ class Channels:
             case "account_all_positions":
                 options = rows.option_position_rows(engine, account)
                 return frames.account_positions(
-                    "subscribed", number, rows.position_rows(engine, account), options=options
+                    "subscribed", account, rows.position_rows(engine, account), options=options
                 )
             case asset_feed.BALANCES | asset_feed.ENTRY_PRICES:
                 return self._assets.snapshot(channel.kind, account)
@@ -375,7 +375,7 @@ class Channels:
         )
         self._send(
             f"account_all_positions:{index}",
-            lambda: frames.account_positions("update", index, positions, fundings=changes.fundings, options=options),
+            lambda: frames.account_positions("update", account, positions, fundings=changes.fundings, options=options),
         )
 
     def _send_stats(self, index: int) -> None:

@@ -68,20 +68,30 @@ from qubx_lighter.sim.model import (
     TransactionDone,
     TxRecord,
 )
+from qubx_lighter.sim.pools import Pools
 from qubx_lighter.sim.sequencer import Change, Sequencer
 from qubx_lighter.sim.transactions import (
     Attribute,
+    BurnSharesTx,
     CancelAllTx,
     CancelOrderTx,
     CreateGroupedOrdersTx,
     CreateOrderTx,
+    CreatePublicPoolTx,
+    CreateSubAccountTx,
+    MintSharesTx,
     ModifyOrderTx,
+    MoneyTransaction,
     Transaction,
+    TransferTx,
     UpdateAccountConfigTx,
     UpdateLeverageTx,
     UpdateMarginTx,
+    UpdatePublicPoolTx,
+    WithdrawTx,
     failure_text,
 )
+from qubx_lighter.sim.transfers import Treasury
 
 NEWEST: Final = 2**63 - 1
 """The trade id above all."""
@@ -118,6 +128,8 @@ class Engine:
         self.assets: dict[int, AssetSpec] = {USDC.asset_id: USDC}
         self._sequencer = Sequencer(seed)
         self._liquidator = Liquidator(self._sequencer)
+        self._treasury = Treasury(self._sequencer)
+        self._pools = Pools(self._sequencer, self._treasury)
         self._transactions: dict[str, TxRecord] = {}
 
     # --- commands ----------------------------------------------------------------------------------------------------
@@ -190,7 +202,7 @@ class Engine:
             case RegisterKey():
                 self._register_key(command)
             case Deposit(account_index, amount_micro):
-                self._deposit(self._sequencer.account(account_index), amount_micro)
+                self._treasury.deposit(self._sequencer.account(account_index), amount_micro)
             case SettleFunding():
                 self._settle_funding(command)
             case AcknowledgeNotification():
@@ -234,6 +246,7 @@ class Engine:
         self._sequencer.accounts[new.account_index] = Account(
             new.account_index, new.l1_address, new.collateral_micro, new.fee_free, self.now, new.tier
         )
+        self._treasury.fund(self._sequencer.accounts[new.account_index])
         self._sequencer.change_figures(new.account_index)
 
     def _register_key(self, new: RegisterKey) -> None:
@@ -241,12 +254,6 @@ class Engine:
         if not 0 <= new.api_key_index <= _LAST_API_KEY:
             raise VenueError(Code.INVALID_PARAM, "invalid api key index")
         account.keys[new.api_key_index] = ApiKey(new.public_key, new.nonce)
-
-    def _deposit(self, account: Account, amount_micro: int) -> None:
-        if amount_micro < 0 and self.available_balance_micro(account.account_index) + amount_micro < 0:
-            raise VenueError(Code.BELOW_INITIAL_MARGIN, "account would be below initial margin")
-        account.collateral_micro += amount_micro
-        self._sequencer.change_figures(account.account_index)
 
     def _settle_funding(self, command: SettleFunding) -> None:
         if command.market_id != NIL_MARKET_INDEX:
@@ -350,7 +357,26 @@ class Engine:
                 account_settings.update_margin(sequencer, tx)
             case UpdateAccountConfigTx():
                 account_settings.update_account_config(sequencer, tx)
+            case _:
+                self._move_money(tx, tx_hash)
         return _Done()
+
+    def _move_money(self, tx: MoneyTransaction, tx_hash: str) -> None:
+        match tx:
+            case WithdrawTx():
+                self._treasury.withdraw(tx, tx_hash)
+            case TransferTx():
+                self._treasury.transfer(tx, tx_hash)
+            case CreateSubAccountTx():
+                self._treasury.create_sub_account(tx)
+            case CreatePublicPoolTx():
+                self._pools.create(tx, tx_hash)
+            case UpdatePublicPoolTx():
+                self._pools.update(tx)
+            case MintSharesTx():
+                self._pools.mint(tx, tx_hash)
+            case BurnSharesTx():
+                self._pools.burn(tx, tx_hash)
 
     def _cancel_all(self, tx: CancelAllTx) -> None:
         """Cancel all orders now or at a time, or call that off."""
@@ -400,6 +426,11 @@ class Engine:
     def fees_micro(self) -> int:
         """All fees ever taken."""
         return self._sequencer.fees_micro
+
+    @property
+    def bridged_micro(self) -> int:
+        """All collateral that came from the chain, less what went there."""
+        return self._treasury.bridged_micro
 
     @property
     def funding_pot_micro(self) -> int:
@@ -493,6 +524,10 @@ class Engine:
     def unrealized_micro(self, position: Position, mark_ticks: int = 0) -> int:
         """Give a position's profit, at today's mark price if no other is given."""
         return margin.unrealized_micro(self._sequencer.markets[position.market_id], position, mark_ticks)
+
+    def transfer_fee_micro(self, account_index: int, to_account_index: int | None) -> int:
+        """Give what a transfer costs."""
+        return self._treasury.fee_micro(self._sequencer.accounts[account_index], to_account_index)
 
     def liquidations(self, account_index: int) -> list[Liquidation]:
         """List the trades by which an account's positions were closed against its will, newest first."""

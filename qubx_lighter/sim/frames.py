@@ -208,7 +208,7 @@ def account_trades(kind: str, account_index: int, by_market: Mapping[str, list[R
 
 def account_positions(
     kind: str,
-    account_index: int,
+    account: Account,
     positions: Mapping[str, Row],
     *,
     fundings: Mapping[str, int] | None = None,
@@ -225,11 +225,11 @@ def account_positions(
     return encode(
         frame
         | {
-            "channel": f"account_all_positions:{account_index}",
+            "channel": f"account_all_positions:{account.account_index}",
             "last_funding_discount": dict.fromkeys(changes, rows.micro_text(0)) or None,
             "last_funding_round": changes or None,
             "positions": positions,
-            "shares": [],
+            "shares": rows.share_rows(account),
             "type": f"{kind}/account_all_positions",
         }
     )
@@ -277,7 +277,7 @@ def account_all(
         "channel": f"account_all:{account.account_index}",
         "funding_histories": {},
         "positions": positions or {},
-        "shares": [],
+        "shares": rows.share_rows(account),
         "trades": by_market or {},
         "type": f"{kind}/account_all",
     }

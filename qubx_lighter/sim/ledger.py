@@ -26,7 +26,18 @@ from qubx_lighter.sim import margin
 from qubx_lighter.sim.assets import Holding
 from qubx_lighter.sim.margin import Health, Risk
 from qubx_lighter.sim.market import Market
-from qubx_lighter.sim.model import PREMIUM, STANDARD, FundingPayment, Order, Position, Trade
+from qubx_lighter.sim.model import (
+    PREMIUM,
+    STANDARD,
+    AccountType,
+    FundingPayment,
+    MoneyMove,
+    Order,
+    Pool,
+    PoolShare,
+    Position,
+    Trade,
+)
 
 HISTORY: Final = 10_000
 """How many ended orders and trades an account, and trades a market, remember."""
@@ -52,6 +63,11 @@ class Account:
     tier: str = PREMIUM
     tier_changed_at: int = 0  # µs; 0: never
     maker_only_keys: tuple[int, ...] = ()  # ascending
+    account_type: AccountType = AccountType.MASTER
+    master_index: int | None = None  # of a sub-account or pool
+    pool: Pool | None = None
+    shares: dict[int, PoolShare] = field(default_factory=dict)  # by the pool's account index
+    moves: deque[MoneyMove] = field(default_factory=lambda: deque(maxlen=HISTORY))  # oldest first
     is_unified: bool = False  # its trading mode: spot and perpetuals share the collateral
     positions: dict[int, Position] = field(default_factory=dict)  # by market id; flat rows stay
     keys: dict[int, ApiKey] = field(default_factory=dict)

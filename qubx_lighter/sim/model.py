@@ -8,7 +8,7 @@ Every change enters as one ``Command`` with its time, so a journal of commands r
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final, Literal
 
 import msgspec
@@ -27,6 +27,12 @@ SETTLEMENT: Final = "market-settlement"
 
 LIQUIDATION_ORDER: Final = 8
 """The type of the orders by which the venue closes positions; nobody else places them."""
+
+COLLATERAL_ASSET: Final = 3
+"""USDC on the main deployment."""
+
+BRIDGE_DEPOSIT: Final = "deposit"
+BRIDGE_WITHDRAWAL: Final = "withdrawal"
 
 STANDARD: Final = "standard"
 PREMIUM: Final = "premium"
@@ -384,6 +390,54 @@ class Trade(msgspec.Struct, frozen=True):
     taker_initial_margin_fraction_before: int = 0  # 1e-4
     maker_initial_margin_fraction_before: int = 0
     kind: str = TRADE  # as the venue calls it: trade, liquidation, deleverage, market-settlement
+
+
+class AccountType(IntEnum):
+    """What an account is, as the venue numbers it."""
+
+    MASTER = 0
+    SUB = 1
+    PUBLIC_POOL = 2
+    INSURANCE_FUND = 3
+
+
+class Pool(msgspec.Struct):
+    """What makes an account a public pool."""
+
+    operator_fee_ppm: int  # of an investor's profit
+    min_operator_share_rate: int  # 1e-4: the part of the shares that the operator keeps
+    total_shares: int = 0
+    operator_shares: int = 0
+    is_frozen: bool = False
+
+
+class PoolShare(msgspec.Struct):
+    """What an account that is not its operator holds of a pool."""
+
+    shares: int = 0
+    principal_micro: int = 0  # what was paid for them
+    entered_at: int = 0  # µs, of the last that were bought
+
+
+class Money(msgspec.Struct, frozen=True):
+    """An amount of collateral on its way."""
+
+    amount_micro: int
+    from_account: int
+    to_account: int
+    fee_micro: int = 0
+
+
+class MoneyMove(msgspec.Struct, frozen=True):
+    """One line of an account's record: over the bridge (``deposit``, ``withdrawal``), or a transfer by the venue's type."""
+
+    move_id: int
+    kind: str
+    time: int  # µs
+    money: Money
+    from_route: int = 0
+    to_route: int = 0
+    tx_hash: str = ""
 
 
 class Notification(msgspec.Struct, frozen=True):

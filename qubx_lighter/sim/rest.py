@@ -32,6 +32,7 @@ from qubx_lighter.sim.parameters import Parameters
 from qubx_lighter.sim.rest_account import RestAccount
 from qubx_lighter.sim.rest_history import RestHistory
 from qubx_lighter.sim.rest_markets import RestMarkets
+from qubx_lighter.sim.rest_money import RestMoney
 from qubx_lighter.sim.rows import Row, success
 
 _PAGE: Final = 100
@@ -119,7 +120,8 @@ class Rest:
         self._venue = venue
         self._engine = venue.engine
         self._history = RestHistory(venue.engine, venue.now)
-        self._money = RestAccount(venue.engine, self._own_account)
+        self._private = RestAccount(venue.engine, self._own_account)
+        self._money = RestMoney(venue.engine, venue.now, self._own_account)
         self._listing = RestMarkets(venue.engine, venue.now)
 
     def routes(self) -> list[web.RouteDef]:
@@ -136,6 +138,7 @@ class Rest:
             "/api/v1/apikeys": self._api_keys,
             "/api/v1/nextNonce": self._next_nonce,
             "/api/v1/tx": self._transaction,
+            **self._private.reads(),
             **self._money.reads(),
         }
         return [
@@ -143,7 +146,7 @@ class Rest:
             *(web.get(path, self._public_reader(read)) for path, read in self._history.reads().items()),
             *(web.get(path, self._public_reader(read)) for path, read in self._listing.reads().items()),
             web.post("/api/v1/sendTx", self._send_tx),
-            *(web.post(path, self._writer(write)) for path, write in self._money.writes().items()),
+            *(web.post(path, self._writer(write)) for path, write in self._private.writes().items()),
             web.post("/api/v1/sendTxBatch", self._send_tx_batch),
         ]
 

@@ -1,6 +1,6 @@
 """The engine's rows as the venue writes them: exact decimal strings, and every field that today's wire has.
 
-Fields about what this venue does not have (pools, integrators) hold what the venue sends for
+Fields about what this venue does not have (integrators) hold what the venue sends for
 accounts and orders without any.
 """
 
@@ -24,6 +24,7 @@ from qubx_lighter.sim.model import (
     MarketSpec,
     Notification,
     Order,
+    Pool,
     Position,
     Trade,
     TriggerStatus,
@@ -311,7 +312,7 @@ def account_row(engine: Engine, account: Account) -> Row:
     isolated_ids = {row.market_id for row in account.positions.values() if is_isolated(row)}
     return {
         "code": 0,
-        "account_type": 0,
+        "account_type": int(account.account_type),
         "account_trading_mode": int(account.is_unified),
         "index": index,
         "l1_address": account.l1_address,
@@ -338,26 +339,43 @@ def account_row(engine: Engine, account: Account) -> Row:
         "cross_asset_value": micro_text(cross.value_micro),
         "cross_initial_margin_requirement": micro_text(cross.initial_micro),
         "cross_maintenance_margin_requirement": micro_text(cross.maintenance_micro),
-        "pool_info": _NO_POOL,
-        "shares": [],
+        "pool_info": _pool_info(account),
+        "shares": share_rows(account),
         "pending_unlocks": [],
         "approved_integrators": [],
         "bo_positions": option_position_rows(engine, account),
     }
 
 
-_NO_POOL: Final[Row] = {  # the SDK's model requires it of every account
-    "status": 0,
-    "operator_fee": "0.0000",
-    "min_operator_share_rate": "0.0000",
-    "total_shares": 0,
-    "operator_shares": 0,
-    "annual_percentage_yield": 0,
-    "daily_returns": [],
-    "share_prices": [],
-    "sharpe_ratio": 0,
-    "strategies": [],
-}
+def _pool_info(account: Account) -> Row:
+    """Write what makes an account a pool; the SDK's model requires it of every account."""
+    pool = account.pool or Pool(0, 0)
+    return {
+        "status": int(pool.is_frozen),
+        "operator_fee": percent_text(pool.operator_fee_ppm),
+        "min_operator_share_rate": decimal_text(pool.min_operator_share_rate, 2),
+        "total_shares": pool.total_shares,
+        "operator_shares": pool.operator_shares,
+        "annual_percentage_yield": 0,
+        "daily_returns": [],
+        "share_prices": [],
+        "sharpe_ratio": 0,
+        "strategies": [],
+    }
+
+
+def share_rows(account: Account) -> list[Row]:
+    """Write what an account holds of pools."""
+    return [
+        {
+            "public_pool_index": pool_index,
+            "shares_amount": share.shares,
+            "entry_usdc": micro_text(share.principal_micro),
+            "principal_amount": micro_text(share.principal_micro),
+            "entry_timestamp": share.entered_at // 1000,
+        }
+        for pool_index, share in account.shares.items()
+    ]
 
 
 def notification_row(spec: MarketSpec, row: Notification) -> Row:

@@ -214,15 +214,82 @@ class UpdateMarginTx(_OfMarket, frozen=True, rename="pascal", kw_only=True):
     direction: int
 
 
-class UpdateAccountConfigTx(_Signed, frozen=True, rename="pascal", kw_only=True):
-    """Type 41; trading mode 0 is classic, 1 unified."""
+class _OfAccount(_Signed, frozen=True, rename="pascal", kw_only=True):
+    """One that is of no market."""
 
-    account_trading_mode: int
     market: ClassVar[int] = NIL_MARKET_INDEX
 
 
+class UpdateAccountConfigTx(_OfAccount, frozen=True, rename="pascal", kw_only=True):
+    """Type 41; trading mode 0 is classic, 1 unified."""
+
+    account_trading_mode: int
+
+
+class WithdrawTx(_OfAccount, frozen=True, rename="pascal", kw_only=True):
+    """Type 13."""
+
+    account_index: int = msgspec.field(name="FromAccountIndex")
+    asset_index: int
+    route_type: int
+    amount: int
+
+
+class TransferTx(_OfAccount, frozen=True, rename="pascal", kw_only=True):
+    """Type 12; to somebody else's account it carries the owner's signature on the chain."""
+
+    account_index: int = msgspec.field(name="FromAccountIndex")
+    to_account_index: int
+    asset_index: int
+    from_route_type: int
+    to_route_type: int
+    amount: int
+    usdc_fee: int = msgspec.field(name="USDCFee")  # millionths
+    memo: tuple[int, ...] = ()
+    l1_sig: str = msgspec.field(name="L1Sig", default="")
+
+
+class CreateSubAccountTx(_OfAccount, frozen=True, rename="pascal", kw_only=True):
+    """Type 9."""
+
+
+class CreatePublicPoolTx(_OfAccount, frozen=True, rename="pascal", kw_only=True):
+    """Type 10; the fee in ppm, the rate in 1e-4."""
+
+    operator_fee: int
+    initial_total_shares: int
+    min_operator_share_rate: int
+
+
+class UpdatePublicPoolTx(_OfAccount, frozen=True, rename="pascal", kw_only=True):
+    """Type 11; status 0 is active, 1 frozen."""
+
+    public_pool_index: int
+    status: int
+    operator_fee: int
+    min_operator_share_rate: int
+
+
+class MintSharesTx(_OfAccount, frozen=True, rename="pascal", kw_only=True):
+    """Type 18."""
+
+    public_pool_index: int
+    share_amount: int
+
+
+class BurnSharesTx(_OfAccount, frozen=True, rename="pascal", kw_only=True):
+    """Type 19."""
+
+    public_pool_index: int
+    share_amount: int
+
+
+MoneyTransaction = (
+    WithdrawTx | TransferTx | CreateSubAccountTx | CreatePublicPoolTx | UpdatePublicPoolTx | MintSharesTx | BurnSharesTx
+)
 Transaction = (
-    CreateOrderTx
+    MoneyTransaction
+    | CreateOrderTx
     | CreateGroupedOrdersTx
     | CancelOrderTx
     | CancelAllTx
@@ -240,6 +307,13 @@ _DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
     TxType.MODIFY_ORDER: msgspec.json.Decoder(ModifyOrderTx),
     TxType.UPDATE_LEVERAGE: msgspec.json.Decoder(UpdateLeverageTx),
     TxType.UPDATE_MARGIN: msgspec.json.Decoder(UpdateMarginTx),
+    TxType.CREATE_SUB_ACCOUNT: msgspec.json.Decoder(CreateSubAccountTx),
+    TxType.CREATE_PUBLIC_POOL: msgspec.json.Decoder(CreatePublicPoolTx),
+    TxType.UPDATE_PUBLIC_POOL: msgspec.json.Decoder(UpdatePublicPoolTx),
+    TxType.TRANSFER: msgspec.json.Decoder(TransferTx),
+    TxType.WITHDRAW: msgspec.json.Decoder(WithdrawTx),
+    TxType.MINT_SHARES: msgspec.json.Decoder(MintSharesTx),
+    TxType.BURN_SHARES: msgspec.json.Decoder(BurnSharesTx),
     UPDATE_ACCOUNT_CONFIG: msgspec.json.Decoder(UpdateAccountConfigTx),
 }
 

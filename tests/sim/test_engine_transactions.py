@@ -131,7 +131,7 @@ def test_no_client_order_index_may_be_used_often(desk: Desk) -> None:
     assert all(desk.create("buy", 100, 300_000).ok for _ in range(3))
 
 
-@pytest.mark.parametrize("tx_type", [0, 8, 12, 99])
+@pytest.mark.parametrize("tx_type", [0, 8, 99])
 def test_unsupported_types_are_refused(desk: Desk, tx_type: int) -> None:
     assert Code.UNSUPPORTED_TX_TYPE == desk.send(tx_type).code
 
