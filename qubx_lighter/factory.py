@@ -56,7 +56,7 @@ from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
-from qubx_lighter.start_checks import check_network, confirm_collateral, is_maker_only, warn_of_reserved_key
+from qubx_lighter.start_checks import check_network, confirm_collateral, maker_only_among, warn_of_reserved_key
 from qubx_lighter.submitting import ThroughSender
 from qubx_lighter.transaction_watch import TransactionWatch
 from qubx_lighter.websocket import LighterWebSocketManager, address_pace
@@ -420,7 +420,8 @@ class _Account:
             time_provider=ctx.time_provider,
             on_moved=partial(self._processor.request_snapshot, include_orders=False),
         )
-        broker.maker_only = self._leverage.maker_only = maker_only
+        broker.maker_only = bool(maker_only)  # an order may leave by any of the keys
+        self._leverage.maker_only = api_key_index in maker_only
         self.connector = LighterConnector(
             exchange_name=exchange,
             channel=ctx.channel,
@@ -464,7 +465,7 @@ class _Account:
         error = LighterError(text)
         self._emit(operation_failed(self._time.time(), "share_api_key", text, error))
 
-    async def _check(self, account_index: int) -> tuple[AccountRow, bool]:
+    async def _check(self, account_index: int) -> tuple[AccountRow, set[int]]:
         """Make sure that the venue is the one meant, knows the account and the keys; give the account, and what they may."""
         client, settings = self._gateway.client, self._gateway.settings
         try:
@@ -475,11 +476,9 @@ class _Account:
                 "Check account_index in accounts.toml (or LIGHTER_ACCOUNT_INDEX) and params.network"
             ) from error
         await check_network(client, settings, self._chain_id)
-        maker_only = False
         for signer in self._signers:
             await signer.check_key()
-            maker_only |= await is_maker_only(client, account_index, signer.api_key_index)
-        return account, maker_only
+        return account, await maker_only_among(client, account_index, (key.api_key_index for key in self._signers))
 
     def _close(self) -> None:
         if self._closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from loguru import logger
@@ -57,21 +58,21 @@ async def confirm_collateral(client: LighterClient, settings: LighterSettings) -
     return settings.model_copy(update={"collateral": told})
 
 
-async def is_maker_only(client: LighterClient, account_index: int, api_key_index: int) -> bool:
-    """Tell whether the key may place nothing but post-only orders; False where the venue does not say."""
+async def maker_only_among(client: LighterClient, account_index: int, api_key_indexes: Iterable[int]) -> set[int]:
+    """Tell which of the keys may place nothing but post-only orders; none where the venue does not say."""
     try:
-        keys = await client.money.maker_only_keys(account_index)
+        found = set(api_key_indexes) & set(await client.money.maker_only_keys(account_index))
     except LighterError as error:
         logger.info("lighter: which API keys are maker-only could not be asked: {}", error)
-        return False
-    if api_key_index in keys:
+        return set()
+    for api_key_index in sorted(found):
         logger.warning(
             "lighter: API key {} of account {} is maker-only: it places post-only orders, amends and cancels, "
             "nothing else; market and taking orders are refused here",
             api_key_index,
             account_index,
         )
-    return api_key_index in keys
+    return found
 
 
 def warn_of_reserved_key(api_key_index: int) -> None:

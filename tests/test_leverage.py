@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from qubx.core.basics import OrderStatus
+from qubx.core.basics import MarketType, OrderStatus
 from qubx.core.events import AccountSnapshotEvent
+from qubx.core.lookups import LookupsManager
 
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MarginMode
@@ -151,6 +152,29 @@ def test_a_mode_is_refused_where_there_is_an_order_or_a_position(desk: Desk, ven
     assert [("set_margin_mode", why.format(what)) for what in expected] == errors(desk)
     assert [] == sent(venue)
     assert "cross" == desk.connector.get_margin_mode(eth)
+
+
+# --- spot --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_spot_market_has_neither_leverage_nor_a_mode(tmp_path: Path) -> None:
+    venue = LiveVenue(tmp_path, markets=["ETH", "ETH/USDC"])
+    with desk_on(venue) as desk:
+        spot = LookupsManager().find_symbol("LIGHTER", "ETH-USDC", MarketType.SPOT)
+        assert spot is not None
+        connector = desk.connector
+        assert (None, None, None, math.inf) == (
+            connector.get_instrument_leverage(spot),
+            connector.get_max_instrument_leverage(spot),
+            connector.get_margin_mode(spot),
+            connector.get_max_instrument_notional(spot),
+        )
+        connector.set_instrument_leverage(spot, 2.0)
+        assert connector.set_margin_mode(spot, "isolated") is False
+        desk.until(lambda: len(errors(desk)) == 2)
+        assert ["set_instrument_leverage", "set_margin_mode"] == [operation for operation, _ in errors(desk)]
+        assert [] == sent(venue)
+    venue.close()
 
 
 # --- isolated margin ---------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from qubx_lighter.constants import TxType
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.sim import model
-from qubx_lighter.start_checks import check_network, confirm_collateral, is_maker_only, warn_of_reserved_key
+from qubx_lighter.start_checks import check_network, confirm_collateral, maker_only_among, warn_of_reserved_key
 from tests.live import ETH, US, Desk, LiveVenue, desk_on
 
 URL = "https://venue.test"
@@ -105,15 +105,15 @@ async def test_a_venue_that_does_not_name_it_leaves_the_setting(body: dict[str, 
 
 async def test_a_maker_only_key_is_found_and_named(log: list[str]) -> None:
     venue = client({"code": 200, "api_key_indexes": [4, 7]})
-    assert (True, False) == (await is_maker_only(venue, 100, 7), await is_maker_only(venue, 100, 5))
-    assert ["API key 7 of account 100 is maker-only"] == [line[9:47] for line in log]
+    assert ({4, 7}, set()) == (await maker_only_among(venue, 100, [7, 5, 4]), await maker_only_among(venue, 100, [5]))
+    assert [f"API key {key} of account 100 is maker-only" for key in (4, 7)] == [line[9:47] for line in log]
 
 
 @pytest.mark.parametrize(
     ("body", "status"), [({"code": 20013, "message": "invalid auth"}, 401), ({"code": 200}, 200), ({}, 404)]
 )
 async def test_rights_that_the_venue_does_not_tell_are_no_obstacle(body: dict[str, Any], status: int) -> None:
-    assert await is_maker_only(client(body, status), 100, 7) is False
+    assert set() == await maker_only_among(client(body, status), 100, [7])
 
 
 @pytest.mark.parametrize(("index", "warned"), [(0, True), (3, True), (4, False), (254, False)])
