@@ -74,10 +74,11 @@ class MoneyQueries:
     async def pools(
         self, *, first_index: int = 0, limit: int = _PAGE, account_index: int | None = None
     ) -> list[rows.Pool]:
-        """List public pools, ``limit`` (at most 100) from ``first_index`` on; with an account, what it holds of each."""
+        """List public pools, ``limit`` (at most 100) from ``first_index`` on; with an account, what it holds (private)."""
         body = await self._get(
             rows.PoolsBody,
             "/api/v1/publicPoolsMetadata",
+            private=account_index is not None,
             index=first_index,
             limit=min(limit, _PAGE),
             filter="all",

@@ -103,10 +103,16 @@ async def test_pools_and_their_share_prices() -> None:
     }
     empty = {"account_index": 281474976710501, "total_shares": 0}
     venue = Venue("/api/v1/publicPoolsMetadata", {"public_pools": [pool, empty]})
-    found = await ask(venue, lambda money: money.pools(limit=500, account_index=7), keyless=True)
+    found = await ask(venue, lambda money: money.pools(limit=500, account_index=7))
     assert [Decimal("0.0015000000015"), None] == [row.share_price for row in found]
     assert (Decimal("12.5000"), 5) == (found[0].operator_fee, found[0].account_share.shares_amount)
-    assert {"index": "0", "limit": "100", "filter": "all", "account_index": "7"} == venue.asked[0][0]
+    assert [({"index": "0", "limit": "100", "filter": "all", "account_index": "7"}, "token")] == venue.asked
+
+
+async def test_pools_are_listed_without_a_key() -> None:
+    venue = Venue("/api/v1/publicPoolsMetadata", {"public_pools": None})
+    assert [] == await ask(venue, lambda money: money.pools(first_index=5))
+    assert [({"index": "5", "limit": "100", "filter": "all"}, None)] == venue.asked
 
 
 async def test_limits_tell_the_tier() -> None:
