@@ -203,7 +203,7 @@ def may_rest(account: Account, markets: Mapping[int, Market], order: Order, repl
     What isolated markets' orders will need is the account's collateral too, as long as they rest.
     """
     market = markets[order.market_id]
-    if not adds_risk(account, market, order, replaced_lots):
+    if account.fee_free or not adds_risk(account, market, order, replaced_lots):
         return True
     row, more = account.position(market), order.remaining_lots - replaced_lots
     lots = exposure_lots(row, asks=more) if order.is_ask else exposure_lots(row, bids=more)
@@ -242,10 +242,10 @@ class Fill(NamedTuple):
 
 def may_fill(account: Account, markets: Mapping[int, Market], fill: Fill) -> bool:
     """Tell whether the margin suffices for a fill; one that turns a position around passes or fails whole."""
+    if account.fee_free:
+        return True
     market, row = fill.market, account.position(fill.market)
     reduces = abs(row.lots + fill.lots) <= abs(row.lots) and (row.lots + fill.lots) * row.lots >= 0
-    if reduces and account.fee_free:  # the feed, which never runs short
-        return True
     quote = market.quote_micro(fill.price_ticks, abs(fill.lots))
     fee = fee_micro(quote, fill.fee_ppm)
     mark = market.mark_price_ticks() or fill.price_ticks

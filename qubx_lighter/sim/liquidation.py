@@ -26,7 +26,16 @@ from qubx_lighter.sim import ledger, margin
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Health, Risk
 from qubx_lighter.sim.market import Market
-from qubx_lighter.sim.model import DELEVERAGE, LIQUIDATION, Notification, NotificationSent, Position, Trade, Traded
+from qubx_lighter.sim.model import (
+    DELEVERAGE,
+    LIQUIDATION,
+    Notification,
+    NotificationSent,
+    Order,
+    Position,
+    Trade,
+    Traded,
+)
 from qubx_lighter.sim.sequencer import Sequencer
 
 _KEPT: Final = 1_000
@@ -148,14 +157,8 @@ class Liquidator:
         sequencer = self._sequencer
         if find_risk().health < Health.PARTIAL_LIQUIDATION:
             return False
-        isolated = margin.is_isolated(rows[0])
-        for order in list(account.orders.values()):
-            market = sequencer.markets[order.market_id]
-            here = (
-                order.market_id == rows[0].market_id if isolated else not margin.is_isolated(account.position(market))
-            )
-            if here:
-                sequencer.end_for_liquidation(order)
+        for order in self._orders_of(account, rows[0]):
+            sequencer.end_for_liquidation(order)
         acted = False
         for row in rows:
             risk, market = find_risk(), sequencer.markets[row.market_id]
@@ -170,6 +173,19 @@ class Liquidator:
         if not any(row.lots for row in rows):
             sequencer.cover(account, rows)
         return acted
+
+    def _orders_of(self, account: Account, row: Position) -> list[Order]:
+        """List the open orders that share a position's margin: of its market where it is isolated, else all but those."""
+        kept = []
+        for order in account.orders.values():
+            market = self._sequencer.markets[order.market_id]
+            if margin.is_isolated(row):
+                here = order.market_id == row.market_id
+            else:
+                here = not market.spec.is_spot and not margin.is_isolated(account.position(market))
+            if here:
+                kept.append(order)
+        return kept
 
     def _close_in_book(self, account: Account, market: Market, row: Position, zero_ticks: int) -> bool:
         is_ask = row.lots > 0

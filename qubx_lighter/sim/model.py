@@ -181,7 +181,7 @@ class DepositAsset(msgspec.Struct, frozen=True, tag=True):
 
 
 class CreateAccount(msgspec.Struct, frozen=True, tag=True):
-    """Open a funded account; ``fee_free`` accounts are the synthetic makers and takers."""
+    """Open a funded account; ``fee_free`` ones are the synthetic makers and takers: no fees, no margin, no liquidation."""
 
     account_index: int
     l1_address: str

@@ -24,11 +24,13 @@ TOO_MANY_PENDING_OF_MARKET: Final = 21720
 
 
 def check(account: Account, order: Order, more: int = 1) -> None:
-    """Insist on room for ``more`` orders like ``order``, unless it will not stay.
+    """Insist on room for ``more`` orders like ``order``, unless it will not stay; a participant of the feed stands for many.
 
     Raises:
         VenueError: 21717, 21718, 21719 or 21720.
     """
+    if account.fee_free:
+        return
     if order.status != PENDING and order.time_in_force == TimeInForce.IOC:
         return
     if order.status == PENDING:

@@ -11,12 +11,18 @@ from typing import Any
 import pytest
 
 from qubx_lighter.sim.app import Venue
+from qubx_lighter.sim.assets import KNOWN
 from qubx_lighter.sim.margin import Health
 from qubx_lighter.sim.model import (
+    COLLATERAL_ASSET,
     INSURANCE_FUND,
     AdvanceTime,
     CreateAccount,
+    CreateAsset,
+    CreateMarket,
     Deposit,
+    DepositAsset,
+    MarketSpec,
     NotificationSent,
     Order,
     OrderChanged,
@@ -29,6 +35,16 @@ from tests.sim.caller import Caller, calling, quiet_venue, token
 from tests.sim.desk import ALICE, BOB, BTC, ETH, FEED, FUNDS, OTHER_FEED, Desk
 from tests.sim.money import everything_micro
 
+SPOT = MarketSpec(
+    2048,
+    "ETH/USDC",
+    2,
+    4,
+    min_base_lots=50,
+    market_type="spot",
+    base_asset_id=1,
+    quote_asset_id=COLLATERAL_ASSET,
+)
 USDC = 1_000_000
 OTHER = 51
 SIX_ETH = 60_000  # lots: 18,000 at 3,000, on 1,000 less a fee of 3.6
@@ -277,6 +293,18 @@ def test_cross_liquidation_leaves_isolated_positions_alone() -> None:
     assert (0, 1_000) == (desk.lots(), desk.lots(market_id=1))
     assert [1] == [order.market_id for order in desk.engine.active_orders(ALICE)]
     assert 100 * USDC == desk.account().positions[1].allocated_micro
+
+
+def test_spot_orders_stay() -> None:
+    desk = Desk(ETH, BTC)
+    assert desk.apply(CreateAsset(KNOWN[1])).ok
+    assert desk.apply(CreateMarket(SPOT)).ok
+    assert desk.apply(DepositAsset(ALICE, COLLATERAL_ASSET, 500 * USDC)).ok
+    trade(desk, "buy", SIX_ETH)
+    spot = desk.order(desk.create("buy", 1_000, 250_000, MarketIndex=SPOT.market_id))
+    perpetual = desk.order(desk.create("buy", 100, 250_000))
+    mark(desk, BANKRUPT)
+    assert ("open", "canceled-liquidation", 0) == (spot.status, perpetual.status, desk.lots())
 
 
 # --- a long random run -----------------------------------------------------------------------------------------------

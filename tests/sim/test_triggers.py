@@ -420,4 +420,5 @@ def test_orders_in_the_book_have_counts_too() -> None:
     for number in range(500):
         assert desk.create("buy", 100, 290_000 - number, MarketIndex=1).ok
     assert 21717 == desk.create("buy", 100, 289_000, MarketIndex=1).code
+    assert all(desk.place(FEED, "buy", 100, 280_000 - number).ok for number in range(1_600)), "the feed stands for many"
     assert START == desk.now
