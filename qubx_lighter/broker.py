@@ -17,7 +17,7 @@ from typing import Any, Final
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, Order, OrderRequest
 from qubx.core.events import OrderCanceledEvent, OrderCancelRejectedEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
-from qubx.core.exceptions import InvalidOrderParameters
+from qubx.core.exceptions import InvalidOrderParameters, NotSupported
 from qubx.core.interfaces import IHealthMonitor
 from qubx.core.series import Quote
 
@@ -168,7 +168,15 @@ class LighterBroker:
         """Queue one transaction that cancels every working order of the account, or of one market.
 
         Also orders that this process did not place. What it ends is told order by order; a refusal is an error event.
+
+        Raises:
+            NotSupported: of one spot market, which the venue has no such transaction for.
         """
+        if instrument is not None and instrument.is_spot():
+            raise NotSupported(
+                f"{instrument.symbol}: Lighter cancels all orders of a perpetual, or of the whole account; "
+                "cancel those of a spot market one by one"
+            )
         market_id = None if instrument is None else self._market(instrument).market_id
         what = "cancel all" if instrument is None else f"cancel all of {instrument.symbol}"
 
