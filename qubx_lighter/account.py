@@ -19,6 +19,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Final
 
 from qubx import logger
@@ -45,6 +46,7 @@ from qubx_lighter.websocket import LighterWebSocketManager
 
 _RECOVERY_PAUSE_S: Final = 30.0
 _NOTIFICATIONS: Final = 1_000
+_RENEWAL_S: Final = 0.5  # the channels are renewed one after another
 _SETTLE_S: Final = 0.25  # frames that a REST reply overtook arrive before the snapshot is handed on
 
 
@@ -134,10 +136,12 @@ class LighterAccountProcessor:
         self._snapshot_lock: asyncio.Lock | None = None  # made on the loop
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
+        self._subscribed: dict[str, int] = {}  # channel -> the connection on which it was last acknowledged
         self._recovery: asyncio.Task[None] | None = None
         self._started = False
         self._funding_task: asyncio.Task[None] | None = None
-        self._stats = {"snapshots": 0, "failed_snapshots": 0, "recoveries": 0, "notifications": 0, "foreign_rows": 0}
+        counters = ("snapshots", "failed_snapshots", "recoveries", "renewals", "notifications", "foreign_rows")
+        self._stats = dict.fromkeys(counters, 0)
         # Trades and stats are said to need no token (2026) and were captured with one (2025): a token does no harm.
         self._channels: Final[dict[str, Callable[[str, bytes], None]]] = {
             f"account_all_orders/{self._account}": self._on_orders,
@@ -161,7 +165,7 @@ class LighterAccountProcessor:
         self._funding.start()
         self._started = True
         for channel, handler in (self._channels | self._extras).items():
-            self._socket.subscribe(channel, handler, auth=True)
+            self._socket.subscribe(channel, partial(self._heard, channel, handler), auth=True)
         self._socket.on_state(self._on_state)
         self._socket.start()
         self.request_snapshot(include_orders=True)
@@ -217,6 +221,15 @@ class LighterAccountProcessor:
         self._spawn(self._deals.history(instrument, since))
 
     # --- frames ------------------------------------------------------------------------------------------------------
+
+    def _heard(self, channel: str, handler: Callable[[str, bytes], None], kind: str, raw: bytes) -> None:
+        """Hand a frame on; catch up with what came between the end of a subscription and the next, such as for a new token."""
+        if kind == "subscribed":
+            if self._subscribed.get(channel) == self._connections:
+                self._stats["renewals"] += 1
+                self._start_recovery(_RENEWAL_S)
+            self._subscribed[channel] = self._connections
+        handler(kind, raw)
 
     def _on_orders(self, kind: str, raw: bytes) -> None:
         orders = wire.decode(wire.AccountOrdersFrame, raw).orders or {}
@@ -300,10 +313,16 @@ class LighterAccountProcessor:
         self._connections += 1
         if self._connections > 1:
             self._stats["recoveries"] += 1
-            self._recovery = self._run_task(self._recover())
+            self._start_recovery(0.0)
 
-    async def _recover(self) -> None:
-        """Catch up with what a broken connection missed, however long REST takes to answer again."""
+    def _start_recovery(self, delay_s: float) -> None:
+        if self._recovery is not None:
+            self._recovery.cancel()
+        self._recovery = self._run_task(self._recover(delay_s))
+
+    async def _recover(self, delay_s: float) -> None:
+        """Catch up with what a broken connection or subscription missed, however long REST takes to answer again."""
+        await asyncio.sleep(delay_s)
         for attempt in itertools.count():
             try:
                 await self._catch_up()
