@@ -66,15 +66,14 @@ def told(desk: Desk) -> list[tuple[int, int, float]]:
 
 
 def test_funding_is_booked_once_an_hour_as_the_venues_ledger_has_it(venue: LiveVenue) -> None:
-    venue.time.to_next_hour(-1800)
     with desk_on(venue) as desk:
-        holding(desk)
+        holding(desk)  # before the clock is moved: the signer's own says until when a transaction holds
         holding(desk, "BTC-USDC", -0.01)
         desk.until_equal()
         before = desk.account.get_position(desk.instrument("ETH-USDC")).r_pnl
         for hours in (1, 2):
             venue.time.to_next_hour()
-            desk.until(lambda: len(payments(venue)) == 2 * hours)  # noqa: B023 - called before the next turn
+            desk.until(lambda: len(payments(venue)) >= 2 * hours)  # noqa: B023 - called before the next turn
             venue.time.ahead_s += 10  # the list is asked for
             desk.until(lambda: len(told(desk)) >= 2 * hours)  # noqa: B023
         stats = desk.connector.account.stats  # type: ignore[attr-defined]
@@ -94,7 +93,7 @@ def test_funding_is_booked_once_an_hour_as_the_venues_ledger_has_it(venue: LiveV
         assert abs(eth.r_pnl - before - eth.cumulative_funding) < 1e-9
     with desk_on(venue) as second:
         venue.time.to_next_hour()
-        second.until(lambda: len(payments(venue)) == 6)
+        second.until(lambda: len(payments(venue)) >= 6)
         venue.time.ahead_s += 10
         second.until(lambda: len(told(second)) == 2)
         third = max(hour for _, hour in payments(venue))
