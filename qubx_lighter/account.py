@@ -19,6 +19,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -208,6 +209,10 @@ class LighterAccountProcessor:
         )
         self._spawn(self._orders.status(asked))
 
+    def latest(self, order: Order) -> wire.OrderRow | None:
+        """Give the newest row of an order, if the venue has shown any; callable from any thread."""
+        return self._orders.latest(order)
+
     def look_up(self, request: Request) -> None:
         """Find out what became of the order of a refused request; thread-safe."""
         self._spawn(self._orders.look_up_refused(request))
@@ -373,10 +378,10 @@ class LighterAccountProcessor:
                 self._stats["failed_snapshots"] += 1
                 logger.warning("lighter: no account snapshot this time: {}", error)
                 return
+            if snapshot.open_orders is not None:
+                snapshot = replace(snapshot, open_orders=self._orders.newest(snapshot.open_orders))
             self._stats["snapshots"] += 1
             self._emit(AccountSnapshotEvent(instrument=None, snapshot=snapshot))
-            if include_orders:
-                self._orders.snapshot_told()
         if self._started and self._funding_task is None:
             self._funding_task = self._run_task(self._funding.run())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -55,6 +56,7 @@ class AccountDeals:
         self._fills = FillDeduplicator()
         self._of_unseen: dict[int, int] = {}  # order index -> market id, of orders that no row has told of
         self._filled: dict[int, float] = {}  # by order index
+        self._wholes: dict[int, int] = {}  # order index of a part -> of the order that it is a part of
         self._start_ns = 0
         self._reported: deque[str] = deque(maxlen=_REMEMBERED)
         self.last_ms = 0
@@ -73,6 +75,7 @@ class AccountDeals:
             if self._fills.seen(row.market_id, row.trade_id, own.is_ask):
                 continue
             self.last_ms = max(self.last_ms, row.timestamp)
+            own = self._of_whole(own)  # noqa: PLW2901 - the same deal, under another name
             self._count(own)
             if trade_time_ns(row) < self._start_ns:
                 continue  # the first snapshot has it
@@ -87,6 +90,20 @@ class AccountDeals:
                 self._emit(_filled(own))  # Qubx makes an order of such a deal, and would look for it at the venue
             if own.forced:
                 self._report(own)
+
+    def belongs(self, part_index: int, whole_index: int) -> None:
+        """Count the deals of one order, a slice that the venue works a TWAP in, as those of another from now on."""
+        self._wholes[part_index] = whole_index
+        if len(self._wholes) > _REMEMBERED:
+            del self._wholes[next(iter(self._wholes))]
+
+    def _of_whole(self, own: OwnDeal) -> OwnDeal:
+        whole = self._tracker.latest(self._wholes.get(int(own.venue_id), 0)) if own.has_order else None
+        if whole is None:
+            return own
+        ids = self._converter.ids_of(whole)
+        deal = replace(own.deal, order_id=ids.venue_id)
+        return own._replace(client_id=ids.client_id, venue_id=ids.venue_id, deal=deal)
 
     def filled(self, order_index: int) -> float:
         """Give how much of an order the deals seen so far come to."""
@@ -122,7 +139,7 @@ class AccountDeals:
         since_ms = int(since.astype("datetime64[ms]").astype("int64"))
         account = self._converter.account_index
         for row in await self._client.trades(account, market_id=market.market_id, since_ms=since_ms):
-            for own in self._own(row):
+            for own in map(self._of_whole, self._own(row)):
                 if not self._fills.seen(row.market_id, row.trade_id, own.is_ask):
                     self._count(own)
                 # A historical deal goes by the venue's id, which an order may not have yet whose ack was lost.

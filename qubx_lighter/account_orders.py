@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from qubx import logger
-from qubx.core.basics import Instrument, ITimeProvider, RejectCause, dt_64
+from qubx.core.basics import Instrument, ITimeProvider, Order, RejectCause, dt_64
 from qubx.core.events import (
     OrderCancelRejectedEvent,
     OrderEvent,
@@ -104,7 +104,7 @@ class AccountOrders:
         self._health = health
         self._recoveries = recoveries
         self._look_up = look_up
-        self._untold: set[int] = set()  # orders of which only the next snapshot tells
+        self._untold: set[int] = set()  # working orders that others sent, and that no snapshot has told Qubx of yet
         self._ends: dict[str, str] = {}  # client id -> the venue's last word; read by other threads
 
     def end_of(self, client_id: str) -> str | None:
@@ -126,10 +126,6 @@ class AccountOrders:
                         self._tracker.observe(row)
                         self._untold.add(row.order_index)
 
-    def snapshot_told(self) -> None:
-        """Note that Qubx knows every order now."""
-        self._untold.clear()
-
     def observe_all(self, rows: list[wire.OrderRow]) -> None:
         """Say what is new in each row; one in a state that this version does not know leaves the others their say."""
         for row in rows:
@@ -141,26 +137,48 @@ class AccountOrders:
 
     def _observe(self, row: wire.OrderRow) -> None:
         """Say what is new in an order row; one of a market that is not known waits for the snapshot that learns it."""
-        if not self._knows_market(row.market_index, row.market_kind):
+        if not self._knows_market(row.market_index, row.market_kind) or self._is_part(row):
             return
         ids = self._converter.ids_of(row)
         for transition in self._tracker.observe(row):
             match transition.kind:
                 case TransitionKind.OPENED:
-                    self._requests.take(TxType.CREATE_ORDER, ids.client_id)
+                    asked = self._requests.take(TxType.CREATE_ORDER, ids.client_id)
+                    if asked is None and not transition.status.terminal:
+                        self._untold.add(row.order_index)
                     self._emit(self._converter.accepted(row))
+                    if asked is not None and asked.price is not None:
+                        self._emit(self._updated(row))
                     self._answered_submit(ids.client_id)
-                case TransitionKind.FILLED_MORE | TransitionKind.AMENDED if row.order_index in self._untold:
-                    pass  # the snapshot says it, or the deals do
+                case TransitionKind.FILLED_MORE if row.order_index in self._untold:
+                    pass  # the deals say it
                 case TransitionKind.FILLED_MORE:
                     self._emit(self._converter.partially_filled(row))
+                case TransitionKind.AMENDED | TransitionKind.ACTIVATED if row.order_index in self._untold:
+                    self._want_snapshot()
                 case TransitionKind.AMENDED:
+                    self._emit(self._updated(row, self._requests.take(TxType.MODIFY_ORDER, ids.client_id)))
+                case TransitionKind.ACTIVATED:
                     self._emit(self._updated(row))
                 case TransitionKind.DONE:
                     self._emit_end(row, rested=transition.rested)
 
+    def _is_part(self, row: wire.OrderRow) -> bool:
+        """Tell whether a row is of a slice of a TWAP: its deals are the TWAP's then, and it is no order to Qubx.
+
+        Unless its deals came first, or the venue does not say whose slice it is: then it is an order of somebody else's.
+        """
+        if row.type != "twap-sub" or self._tracker.latest(row.parent_order_index) is None:
+            return False
+        if self._deals.filled(row.order_index):
+            return False
+        self._deals.belongs(row.order_index, row.parent_order_index)
+        self._tracker.observe(row)
+        return True
+
     def _emit_end(self, row: wire.OrderRow, *, rested: bool) -> None:
         ids = self._converter.ids_of(row)
+        self._untold.discard(row.order_index)
         event = self._converter.ended(row, rested=rested)
         self._requests.take(TxType.CREATE_ORDER, ids.client_id)
         self._requests.take(TxType.MODIFY_ORDER, ids.client_id)
@@ -179,10 +197,9 @@ class AccountOrders:
     def _answered_submit(self, client_id: str) -> None:
         self._health.record_order_submit_response(self._converter.exchange, client_id, self._time.time())
 
-    def _updated(self, row: wire.OrderRow) -> OrderUpdatedEvent:
-        """Echo what was asked for; an amend by someone else is told in the venue's figures."""
+    def _updated(self, row: wire.OrderRow, request: Request | None = None) -> OrderUpdatedEvent:
+        """Echo what was asked for; what nobody here asked for is told in the venue's figures."""
         ids = self._converter.ids_of(row)
-        request = self._requests.take(TxType.MODIFY_ORDER, ids.client_id)
         return OrderUpdatedEvent(
             instrument=ids.instrument,
             client_order_id=ids.client_id,
@@ -191,6 +208,28 @@ class AccountOrders:
             new_price=order_price(row) if request is None else request.price,
             new_quantity=row.initial_base_amount if request is None else request.quantity,
         )
+
+    # --- what Qubx knows of them -------------------------------------------------------------------------------------
+
+    def newest(self, orders: list[Order]) -> list[Order]:
+        """Give orders that are about to be shown to Qubx as their newest rows have them, without those that have ended.
+
+        Qubx takes side, size and price of an order that it did not send from the snapshot that shows it first, and from
+        nothing later; what is told of it before would make it an order that buys.
+        """
+        shown = []
+        for order in orders:
+            index = int(order.venue_order_id or 0)
+            row = self._tracker.latest(index)
+            if row is None or not is_terminal(row.status):
+                self._untold.discard(index)
+                shown.append(order if row is None else self._converter.order(row))
+        return shown
+
+    def latest(self, order: Order) -> wire.OrderRow | None:
+        """Give the newest row of an order, if the venue has shown any; callable from any thread."""
+        venue_id = order.venue_order_id or ""
+        return self._tracker.latest(int(venue_id)) if venue_id.isdecimal() else None
 
     # --- transactions ------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.order_plan import OrderPlanner, refuse_for_maker_only
 from qubx_lighter.protocol.codes import Outcome, refusal_of
 from qubx_lighter.protocol.requests import Request, RequestBook, Signature
+from qubx_lighter.protocol.wire import OrderRow
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sender import Reply, Sent, Transaction, TransactionSender
 from qubx_lighter.settings import LighterSettings
@@ -60,6 +61,7 @@ class LighterBroker:
         quotes: best prices for market orders.
         recoveries: tells why orders are not to be sent, where that is so.
         look_up: called with a refused request whose order is perhaps at the venue, or over there.
+        latest: gives the venue's newest row of an order.
         on_group: called when the venue took a group, of whose other orders Qubx learns from a snapshot.
 
     Attributes:
@@ -80,6 +82,7 @@ class LighterBroker:
         quotes: QuoteSource,
         recoveries: Recoveries,
         look_up: Callable[[Request], None],
+        latest: Callable[[Order], OrderRow | None] = lambda _: None,
         on_group: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
@@ -93,6 +96,7 @@ class LighterBroker:
         self._quotes = quotes
         self._recoveries = recoveries
         self._look_up = look_up
+        self._latest = latest
         self._on_group = on_group
         self._planner = OrderPlanner(
             settings=settings,
@@ -122,13 +126,15 @@ class LighterBroker:
             refuse_for_maker_only(plan)
         client_id = request.client_id or ""  # the planner insists on one
         kind = TxType.CREATE_ORDER
+        price = market.scale.price(plan.orders[0].price_ticks)
+        moved = price if request.order_type == "LIMIT" and price != request.price else None
         if plan.grouping is None:
-            asked = Request(kind, client_id, market.market_id)
+            asked = Request(kind, client_id, market.market_id, price=moved)
             fields = asdict(plan.orders[0])
             sign = partial(Signer.create_order, **fields, self_trade=plan.self_trade)
             self._send(asked, sign, self._order_refused)
             return
-        asked = Request(kind, client_id, market.market_id, tx_type=TxType.CREATE_GROUPED_ORDERS)
+        asked = Request(kind, client_id, market.market_id, price=moved, tx_type=TxType.CREATE_GROUPED_ORDERS)
         sign_group = partial(
             Signer.create_grouped_orders,
             grouping=plan.grouping,
@@ -148,11 +154,11 @@ class LighterBroker:
         """Queue an amend; ``quantity`` is the new total, which is what the venue takes, ``price`` of a stop its trigger.
 
         Raises:
-            InvalidOrderParameters: a market order, one that waits for its parent, or a total at or below what is filled,
-                which the venue would take as a silent close.
+            InvalidOrderParameters: a market order, the size of one that waits for its parent, or a total at or below what
+                is filled, which the venue would take as a silent close.
         """
         market = self._market(order.instrument)
-        amendment = self._planner.amendment(order, market, price, quantity)
+        amendment = self._planner.amendment(order, market, price, quantity, self._latest(order))
         sign = partial(
             Signer.modify_order,
             market_id=market.market_id,

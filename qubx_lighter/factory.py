@@ -409,6 +409,7 @@ class _Account:
             quotes=QuoteSource(ctx.data_provider.get_quote, ctx.data_provider.is_connected),
             recoveries=recoveries,
             look_up=self._processor.look_up,
+            latest=self._processor.latest,
             on_group=partial(self._processor.request_snapshot, include_orders=True),
         )
         margin = IsolatedMargin(

@@ -6,7 +6,7 @@ Options beside Qubx's own (``reduce_only``, ``post_only``, ``stop_type``, ``repr
 ``trigger_type``     of a stop order: ``stop_loss`` (the default) or ``take_profit``
 ``limit_price``      of a stop-limit order: the limit once triggered; without it the trigger price
 ``slippage``         of what takes whatever is there: worst price, as a fraction of the best, or of the trigger price
-``expires_in_s``     lifetime, 5 minutes to 30 days
+``expires_in_s``     lifetime, 305 s (five minutes from the arrival at the venue) to 30 days
 ``twap_s``           work the order over that time
 ``take_profit``      close the position there: a trigger price, or ``{"trigger": ..., "limit_price": ...}``; on a stop order
                      the two cancel each other (OCO), on any other they wait for its fill (OTO, with both OTOCO)
@@ -57,10 +57,13 @@ from qubx_lighter.protocol.order_table import (
     select,
     self_trade_refusal,
 )
+from qubx_lighter.protocol.wire import OrderRow
 from qubx_lighter.settings import LighterSettings
 
 _DAY_MS: Final = 24 * 3600 * 1000
+_SHORTEST_MS: Final = MIN_ORDER_EXPIRY_MS + 5_000  # the venue counts its five minutes from the arrival
 _STOPS: Final = ("STOP_MARKET", "STOP_LIMIT")
+_WAITING: Final = "pending"
 _LEGS: Final = {"take_profit": ".tp", "stop_loss": ".sl"}
 _LEG_FIELDS: Final = {"trigger", "limit_price"}
 _BEHAVIORS: Final = {behavior.name.lower(): behavior for behavior in SelfTradeBehavior}
@@ -149,35 +152,60 @@ class OrderPlanner:
             )
         return self._group(request, market, order, legs)
 
-    def amendment(self, order: Order, market: Market, price: float | None, quantity: float | None) -> Amendment:
-        """Plan an amend; ``quantity`` is the new total, ``price`` of a stop order its new trigger.
+    def amendment(
+        self, order: Order, market: Market, price: float | None, quantity: float | None, row: OrderRow | None = None
+    ) -> Amendment:
+        """Plan an amend; ``quantity`` is the new total, ``price`` of a stop order that waits its new trigger.
+
+        Args:
+            order: Qubx's order.
+            market: its market.
+            price: None leaves it.
+            quantity: None leaves it.
+            row: the venue's newest word on the order. Qubx keeps no options of orders that it has from a snapshot, and the
+                limit and the slippage of a stop order are to be found nowhere else.
 
         Raises:
-            InvalidOrderParameters: a market order, one that waits for its parent, or a total at or below what is filled,
-                which the venue would take as a silent close.
+            InvalidOrderParameters: a market order, the size of one that waits for its parent, or a total at or below what
+                is filled, which the venue would take as a silent close.
         """
         if order.price is None:
             raise InvalidOrderParameters(f"{order.client_order_id} is a market order: it cannot be amended")
+        lots = self._amended_lots(order, market, quantity)
+        wanted = order.price if price is None else price
+        is_ask = order.side == "SELL"
+        self_trade = self_trade_of(order.options)
+        if order.type not in _STOPS or (row is not None and row.status != _WAITING):  # its trigger is behind it
+            return Amendment(lots, _ticks(market, wanted, up=is_ask), 0, self_trade)
+        after = self._after_amended_trigger(order, wanted, row, is_ask=is_ask)
+        return Amendment(lots, _ticks(market, after, up=is_ask), _ticks(market, wanted, up=is_ask), self_trade)
+
+    def _amended_lots(self, order: Order, market: Market, quantity: float | None) -> int:
         if not order.quantity:
-            raise InvalidOrderParameters(
-                f"{order.client_order_id} waits for its parent's fill: it has no size to amend yet"
-            )
+            if quantity is not None:
+                raise InvalidOrderParameters(
+                    f"{order.client_order_id} waits for its parent's fill: it has no size to amend yet"
+                )
+            return 0
         total = order.quantity if quantity is None else quantity
         if total <= order.filled_quantity:
             raise InvalidOrderParameters(
                 f"new total {total} of {order.client_order_id} is not above the filled {order.filled_quantity}: "
                 "Lighter would close the order; cancel it instead"
             )
-        wanted = order.price if price is None else price
-        is_ask = order.side == "SELL"
-        lots, self_trade = _lots(market, total), self_trade_of(order.options)
-        if order.type not in _STOPS:
-            return Amendment(lots, _ticks(market, wanted, up=is_ask), 0, self_trade)
-        limit = _number(order.options, "limit_price") if order.type == "STOP_LIMIT" else None
-        after = self._after_trigger(
-            wanted, limit, at_market=order.type == "STOP_MARKET", is_ask=is_ask, options=order.options
-        )
-        return Amendment(lots, _ticks(market, after, up=is_ask), _ticks(market, wanted, up=is_ask), self_trade)
+        return _lots(market, total)
+
+    def _after_amended_trigger(self, order: Order, trigger: float, row: OrderRow | None, *, is_ask: bool) -> float:
+        """Give the limit of a stop order with a new trigger: the one it has, or the bound at the same distance."""
+        at_market = order.type == "STOP_MARKET"
+        if at_market and row is not None and row.trigger_price and "slippage" not in order.options:
+            return trigger * row.price / row.trigger_price
+        limit = None
+        if not at_market:
+            limit = _number(order.options, "limit_price")
+            if limit is None and row is not None and "stop_type" not in order.options:
+                limit = row.price
+        return self._after_trigger(trigger, limit, at_market=at_market, is_ask=is_ask, options=order.options)
 
     # --- prices ------------------------------------------------------------------------------------------------------
 
@@ -247,8 +275,10 @@ class OrderPlanner:
         if lifetime_s is None:
             return self.now_ms() + int(self.settings.order_expiry_days * _DAY_MS)
         lifetime_ms = round(lifetime_s * 1000)
-        if not MIN_ORDER_EXPIRY_MS <= lifetime_ms <= MAX_ORDER_EXPIRY_MS:
-            raise InvalidOrderParameters(f"the venue's orders live 5 minutes to 30 days, not {lifetime_s:g} s")
+        if not _SHORTEST_MS <= lifetime_ms <= MAX_ORDER_EXPIRY_MS:
+            raise InvalidOrderParameters(
+                f"the venue's orders live 5 minutes to 30 days from their arrival: give 305 s to 30 days, not {lifetime_s:g} s"
+            )
         return self.now_ms() + lifetime_ms
 
     def _check_size(self, market: Market, request: OrderRequest, order: OrderFields) -> None:

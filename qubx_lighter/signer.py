@@ -241,13 +241,16 @@ class Signer:
         trigger_ticks: int = 0,
         self_trade: SelfTrade = _DEFAULT_SELF_TRADE,
     ) -> SignedTx:
-        """Sign an amend to a new total size, price and trigger; ``index`` as in ``cancel_order``."""
+        """Sign an amend to a new total size, price and trigger; ``index`` as in ``cancel_order``.
+
+        Size 0 leaves an order without a size that waits for its trigger, or for its parent, without one.
+        """
         return await self._sign(
             TxType.MODIFY_ORDER,
             "SignModifyOrder",
             checked_market(market_id),
             checked_index(index),
-            ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
+            ranged("base_lots", base_lots, 0 if trigger_ticks else 1, MAX_BASE_LOTS),
             ranged("price_ticks", price_ticks, 1, MAX_PRICE_TICKS),
             ranged("trigger_ticks", trigger_ticks, 0, MAX_PRICE_TICKS),
             *_NO_INTEGRATOR,

@@ -232,7 +232,8 @@ class Desk:
         """Register an order and send it; ``amount`` is signed."""
         instrument = self.instrument(symbol)
         client_id = self.connector.make_client_id(options.pop("client_id", f"qubx_{symbol}_{next(self._counter)}"))
-        kind = "MARKET" if price is None else "LIMIT"
+        stop_type = options.get("stop_type")
+        kind = "MARKET" if price is None else f"STOP_{stop_type.upper()}" if stop_type else "LIMIT"
         order = Order(
             client_order_id=client_id,
             type=kind,  # type: ignore[arg-type]
@@ -327,9 +328,9 @@ class Desk:
                 scale = scales[ids[order.instrument]]
                 filled = scale.to_lots(order.filled_quantity) if order.filled_quantity else 0
                 orders[int(order.venue_order_id or 0)] = (
-                    scale.to_lots(order.quantity),
+                    scale.to_lots(order.quantity) if order.quantity else 0,
                     filled,
-                    scale.to_ticks(order.price or 0.0),
+                    scale.to_ticks(order.price) if order.price else 0,
                 )
         for instrument, position in self.account.get_positions().items():
             if position.quantity:

@@ -17,7 +17,7 @@ from qubx_lighter.markets import Market
 from qubx_lighter.order_plan import OrderPlan, OrderPlanner, refuse_for_maker_only
 from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, group_refusal, order_refusal
 from qubx_lighter.protocol.orders import ClientIds
-from qubx_lighter.protocol.wire import MarketRow, OrderBookDetailsBody
+from qubx_lighter.protocol.wire import MarketRow, OrderBookDetailsBody, OrderRow
 from qubx_lighter.settings import LighterSettings
 from tests.markets import ROWS
 
@@ -115,9 +115,29 @@ class Desk:
         }
         return Order(**options | changes)
 
-    def amend(self, order: Order, price: float | None = None, quantity: float | None = None) -> tuple[Any, ...]:
+    def amend(
+        self, order: Order, price: float | None = None, quantity: float | None = None, row: OrderRow | None = None
+    ) -> tuple[Any, ...]:
         """Plan an amend: lots, price, trigger."""
-        return self.planner.amendment(order, self.markets["ETH-USDC"][1], price, quantity)[:3]
+        return self.planner.amendment(order, self.markets["ETH-USDC"][1], price, quantity, row)[:3]
+
+
+def stop_row(order_type: str, price: float, status: str = "pending") -> OrderRow:
+    """Write the venue's row of an order that sells at a trigger of 3,900."""
+    return OrderRow(
+        order_index=1 << 48,
+        client_order_index=0,
+        market_index=0,
+        is_ask=True,
+        status=status,
+        initial_base_amount=0.5,
+        remaining_base_amount=0.5,
+        filled_base_amount=0.0,
+        filled_quote_amount=0.0,
+        price=price,
+        type=order_type,
+        trigger_price=3900.0,
+    )
 
 
 @pytest.fixture
@@ -200,7 +220,7 @@ def test_a_twap_ends_at_its_time_within_a_worst_price(desk: Desk) -> None:
 
 def test_a_lifetime_may_be_the_orders_own(desk: Desk) -> None:
     assert NOW_MS + 3_600_000 == desk.one("LIMIT", 0.5, 3990.0, "gtt", expires_in_s=3600).order_expiry_ms
-    assert NOW_MS + 300_000 == desk.one("STOP_MARKET", 0.5, 4200.0, expires_in_s=300).order_expiry_ms
+    assert NOW_MS + 305_000 == desk.one("STOP_MARKET", 0.5, 4200.0, expires_in_s=305).order_expiry_ms
 
 
 def test_a_post_only_price_that_would_cross_is_moved_where_that_is_asked_for(desk: Desk) -> None:
@@ -361,7 +381,7 @@ def test_what_makes_no_group_is_refused(
         ("MARKET", None, "gtx", {}, "a MARKET order cannot be POST_ONLY"),
         ("MARKET", None, "gtc", {"post_only": True}, "a MARKET order cannot be POST_ONLY"),
         ("STOP_MARKET", 3900.0, "gtc", {"trigger_type": "trailing"}, "use one of stop_loss, take_profit"),
-        ("LIMIT", 3990.0, "gtc", {"expires_in_s": 299}, "live 5 minutes to 30 days, not 299 s"),
+        ("LIMIT", 3990.0, "gtc", {"expires_in_s": 304}, "give 305 s to 30 days, not 304 s"),
         ("LIMIT", 3990.0, "gtc", {"expires_in_s": 31 * 86400}, "live 5 minutes to 30 days"),
         ("LIMIT", 3990.0, "ioc", {"expires_in_s": 600}, "never rests takes no expires_in_s"),
         ("MARKET", None, "gtc", {"twap_s": 600, "expires_in_s": 600}, "ends with twap_s"),
@@ -428,12 +448,29 @@ def test_an_amend_of_a_stop_moves_its_trigger_and_the_bound_behind_it(desk: Desk
     assert (4000, 388_000, 390_000) == desk.amend(fixed, quantity=0.4)
 
 
-@pytest.mark.parametrize(
-    ("kind", "amount", "price", "text"),
-    [("MARKET", 0.5, None, "is a market order"), ("STOP_MARKET", 0.0, 3900.0, "waits for its parent's fill")],
-)
-def test_what_cannot_be_amended_is_refused(
-    desk: Desk, kind: str, amount: float, price: float | None, text: str
-) -> None:
-    with pytest.raises(InvalidOrderParameters, match=text):
-        desk.amend(desk.order(kind, amount, price), price=3800.0)
+def test_a_stop_that_a_snapshot_brought_keeps_its_limit_and_its_slippage(desk: Desk) -> None:
+    """Qubx keeps no options of such an order: the venue's row is all there is."""
+    limit = stop_row("stop-loss-limit", price=3880.0)
+    assert (5000, 388_000, 380_000) == desk.amend(desk.order("STOP_LIMIT", -0.5, 3900.0), price=3800.0, row=limit)
+    wide = stop_row("stop-loss", price=3705.0)  # 5 % from its trigger
+    assert (5000, 361_000, 380_000) == desk.amend(desk.order("STOP_MARKET", -0.5, 3900.0), price=3800.0, row=wide)
+    own = desk.order("STOP_LIMIT", -0.5, 3900.0, options={"stop_type": "limit"})
+    assert (5000, 380_000, 380_000) == desk.amend(own, price=3800.0, row=limit)
+
+
+def test_once_its_trigger_is_met_a_stop_limit_is_amended_as_a_limit_order(desk: Desk) -> None:
+    order = desk.order("STOP_LIMIT", -0.5, 3880.0, options={"stop_type": "limit", "limit_price": 3880.0})
+    row = stop_row("stop-loss-limit", price=3880.0, status="open")
+    assert (5000, 387_000, 0) == desk.amend(order, price=3870.0, row=row)
+
+
+def test_what_waits_for_its_parent_has_a_trigger_to_amend_and_no_size(desk: Desk) -> None:
+    order = desk.order("STOP_MARKET", 0.0, 3900.0)
+    assert (0, 376_200, 380_000) == desk.amend(order, price=3800.0)
+    with pytest.raises(InvalidOrderParameters, match="waits for its parent's fill: it has no size to amend yet"):
+        desk.amend(order, quantity=0.5)
+
+
+def test_a_market_order_cannot_be_amended(desk: Desk) -> None:
+    with pytest.raises(InvalidOrderParameters, match="is a market order"):
+        desk.amend(desk.order("MARKET", 0.5, None), price=3800.0)

@@ -346,6 +346,8 @@ async def test_cancel_takes_a_client_index_or_a_venue_index(signer: Signer) -> N
 
 
 async def test_modify_carries_the_new_total_and_price(signer: Signer) -> None:
+    sizeless = await signer.modify_order(market_id=0, index=1, base_lots=0, price_ticks=5, trigger_ticks=6, nonce=9)
+    assert {"BaseAmount": 0, "TriggerPrice": 6}.items() <= json.loads(sizeless.tx_info).items()
     signed = await signer.modify_order(market_id=0, index=1, base_lots=900, price_ticks=MAX_PRICE_TICKS, nonce=9)
     assert 17 == signed.tx_type
     assert (0, 1, 900, MAX_PRICE_TICKS, 0, 9, None) == fields_of(

@@ -84,9 +84,9 @@ def row_time_ns(row: wire.OrderRow) -> int:
 
 
 def order_price(row: wire.OrderRow) -> float:
-    """Give what Qubx calls an order's price: of a stop order its trigger, also once that has been met."""
-    stop = _ORDER_TYPES.get(row.type) in _STOPS
-    return row.trigger_price if stop and row.trigger_price else row.price
+    """Give what Qubx calls an order's price: of a stop order its trigger, until that is met and it is a limit order."""
+    waits = _ORDER_TYPES.get(row.type) in _STOPS and row.status == "pending"
+    return row.trigger_price if waits and row.trigger_price else row.price
 
 
 def trade_time_ns(row: wire.TradeRow) -> int:
@@ -172,7 +172,7 @@ class AccountConverter:
     def order(self, row: wire.OrderRow) -> Order:
         """Convert a working order for a snapshot: ``quantity`` is the total, filled part included.
 
-        Of a stop order ``price`` is the trigger, and the options are those that would have asked for it.
+        Of a stop order that waits ``price`` is the trigger, and the options are those that would have asked for it.
         """
         instrument, client_id, venue_id = self.ids_of(row)
         filled = row.filled_base_amount

@@ -161,6 +161,7 @@ class TransitionKind(Enum):
     OPENED = auto()  # the venue has it
     FILLED_MORE = auto()  # and it is not thereby complete: that is DONE alone
     AMENDED = auto()  # price, total size or order version changed
+    ACTIVATED = auto()  # it waited: now its trigger is met and it is a limit order, or it has its parent's size
     DONE = auto()
 
 
@@ -249,7 +250,8 @@ class OrderTracker:
         return self._working.get(order_index) or self._ended.get(order_index)
 
 
-_RESTING: Final = frozenset({"open", "pending"})
+_WAITING: Final = "pending"
+_RESTING: Final = frozenset({"open", _WAITING})
 _FIRST_BID_NONCE: Final = 1 << 47
 
 
@@ -258,6 +260,8 @@ def _steps(row: OrderRow, known: _Working | None, status: Status, filled_delta: 
     if known is None:
         if status.kind is not StatusKind.REJECTED:
             steps.append(TransitionKind.OPENED)
+    elif not status.terminal and _is_activated(row, known.row):
+        steps.append(TransitionKind.ACTIVATED)
     elif _terms(row) != _terms(known.row):
         steps.append(TransitionKind.AMENDED)
     if filled_delta and status.kind is not StatusKind.FILLED:
@@ -265,6 +269,14 @@ def _steps(row: OrderRow, known: _Working | None, status: Status, filled_delta: 
     if status.terminal:
         steps.append(TransitionKind.DONE)
     return steps
+
+
+def _is_activated(row: OrderRow, known: OrderRow) -> bool:
+    """Tell whether an order that waited has come a step further by itself."""
+    if known.status != _WAITING:
+        return False
+    triggered = row.status != _WAITING and bool(row.trigger_price)
+    return triggered or (not known.initial_base_amount and row.initial_base_amount > 0)
 
 
 def _terms(row: OrderRow) -> tuple[float, float, int]:

@@ -49,6 +49,8 @@ class Signature(NamedTuple):
 class Request:
     """One write; ``price`` and ``quantity`` are what an amend asked for (quantity: the new total), None = unchanged.
 
+    Of a new order ``price`` is the one that it was given in place of the one asked for, None = that one.
+
     ``tx_type`` is the transaction's where it is not the kind: a group is the creation of its first order.
     """
 

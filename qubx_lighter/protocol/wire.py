@@ -174,6 +174,7 @@ class OrderRow(msgspec.Struct, gc=False):
     reduce_only: bool = False
     trigger_price: float = 0.0
     order_expiry: int = 0  # ms
+    parent_order_index: int = 0  # of a child in a group, and of a slice of a TWAP
     owner_account_index: int = -1
     nonce: int = 0  # the matching engine's value of the last change
     order_version: int = 0

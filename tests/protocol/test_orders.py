@@ -23,10 +23,11 @@ from qubx_lighter.protocol.orders import (
     TransitionKind,
 )
 
-OPENED, FILLED_MORE, AMENDED, DONE = (
+OPENED, FILLED_MORE, AMENDED, ACTIVATED, DONE = (
     TransitionKind.OPENED,
     TransitionKind.FILLED_MORE,
     TransitionKind.AMENDED,
+    TransitionKind.ACTIVATED,
     TransitionKind.DONE,
 )
 
@@ -54,6 +55,32 @@ def row(status: str = "open", filled: float = 0.0, **changes: Any) -> wire.Order
 
 def kinds(transitions: list[Transition]) -> list[TransitionKind]:
     return [transition.kind for transition in transitions]
+
+
+def test_a_stop_that_becomes_a_limit_order_is_a_step_of_its_own() -> None:
+    tracker = OrderTracker()
+    stop = {"type": "stop-loss-limit", "trigger_price": 95.0}
+    assert [OPENED] == kinds(tracker.observe(row("pending", **stop)))
+    assert [AMENDED] == kinds(tracker.observe(row("pending", **stop | {"trigger_price": 96.0, "order_version": 1})))
+    assert [ACTIVATED] == kinds(tracker.observe(row("open", **stop | {"order_version": 1})))
+    assert [AMENDED] == kinds(tracker.observe(row("open", price=99.0, **stop | {"order_version": 2})))
+    assert [DONE] == kinds(tracker.observe(row("filled", filled=1.0, price=99.0, **stop | {"order_version": 2})))
+
+
+def test_a_child_that_takes_its_parents_size_is_a_step_of_its_own() -> None:
+    tracker = OrderTracker()
+    child = {"type": "stop-loss", "trigger_price": 95.0}
+    assert [OPENED] == kinds(tracker.observe(row("pending", initial_base_amount=0.0, **child)))
+    assert [ACTIVATED] == kinds(tracker.observe(row("pending", **child)))
+    assert [DONE] == kinds(tracker.observe(row("canceled-too-much-slippage", **child)))
+
+
+def test_a_twap_fills_while_it_waits() -> None:
+    tracker = OrderTracker()
+    twap = {"type": "twap", "trigger_price": 0.0}
+    assert [OPENED] == kinds(tracker.observe(row("pending", **twap)))
+    assert [FILLED_MORE] == kinds(tracker.observe(row("pending", filled=0.5, **twap)))
+    assert [DONE] == kinds(tracker.observe(row("filled", filled=1.0, **twap)))
 
 
 def test_a_resting_order_opens_fills_and_ends() -> None:
