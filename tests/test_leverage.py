@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from qubx.core.basics import MarketType, OrderStatus
-from qubx.core.events import AccountSnapshotEvent
+from qubx.core.events import AccountSnapshotEvent, BalanceUpdateEvent
 from qubx.core.lookups import LookupsManager
 
 from qubx_lighter.client import LighterClient
@@ -231,6 +231,12 @@ def test_margin_moves_to_an_isolated_position_and_back(desk: Desk, venue: LiveVe
     assert desk.connector.remove_isolated_margin(eth, 50) is True  # type: ignore[attr-defined]
     desk.until(lambda: allocated(venue) == before + 50_250_000)
     desk.until(lambda: locked_in_last_snapshot(desk) == allocated(venue) / 1e6)  # Qubx is told without asking
+    total = venue.ask(
+        lambda: venue.engine.account(US).collateral_micro + venue.engine.account(US).positions[ETH].allocated_micro
+    )
+    assert total / 1e6 == round(
+        desk.of_type(BalanceUpdateEvent)[-1].balance.total, 6
+    )  # once both its channels have spoken
     assert [] == errors(desk)
 
 

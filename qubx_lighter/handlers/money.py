@@ -83,8 +83,11 @@ class Wallet:
 
     def on_stats(self, stats: wire.UserStats, time: dt_64) -> list[Push]:
         """Take the cross-margin figures as of ``time``."""
-        available = stats.available_balance if stats.cross_stats is None else stats.cross_stats.available_balance
-        self._cash = _Cash(stats.collateral, available, stats.account_trading_mode == UNIFIED)
+        # Whether the collateral at the top counts what is allocated to isolated positions, no source says: cross margin's does not.
+        cross = stats.cross_stats
+        available = stats.available_balance if cross is None else cross.available_balance
+        collateral = stats.collateral if cross is None or cross.collateral is None else cross.collateral
+        self._cash = _Cash(collateral, available, stats.account_trading_mode == UNIFIED)
         self._cash_time = time
         return self._cash_push()
 

@@ -224,6 +224,7 @@ class CrossStats(msgspec.Struct):
     """The part of the figures that is cross margin's alone."""
 
     available_balance: float
+    collateral: float | None = None
 
 
 class UserStats(msgspec.Struct):

@@ -173,6 +173,13 @@ def test_the_free_margin_of_isolated_positions_is_not_free(wallet: Wallet) -> No
     assert [("USDC", 1000.0, 900.0, 100.0)] == told(wallet.on_stats(body, TIME))
 
 
+def test_margin_of_isolated_positions_counts_once(wallet: Wallet) -> None:
+    positions = [position_row(1, allocated_margin="50.0")]
+    wallet.of_account(account_row(assets=[USDC], positions=positions, collateral="950.0"), TIME)
+    body = stats("1000.0", "950.0", cross_stats={"available_balance": "900.0", "collateral": "950.0"})
+    assert [("USDC", 1000.0, 900.0, 100.0)] == told(wallet.on_stats(body, TIME))
+
+
 def test_pushes_of_assets_carry_the_venues_time(wallet: Wallet) -> None:
     wallet.of_account(account_row(assets=[USDC]), TIME)
     (push,) = wallet.on_assets([asset_row(ETH)], LATER, complete=False)
