@@ -86,6 +86,11 @@ def main() -> None:
     help='What goes wrong on purpose, as "refuse where=14 code=21739 every=50; swallow every=100"; '
     "qubx_lighter/sim/faults.py lists all.",
 )
+@click.option(
+    "--limits",
+    is_flag=True,
+    help="Enforce the venue's limits for an account of its tier; set params.account_tier to the same to be paced.",
+)
 def sim(
     *,
     port: int,
@@ -100,6 +105,7 @@ def sim(
     assets: str,
     history: float,
     faults: str,
+    limits: bool,
 ) -> None:
     """Run a local Lighter venue with a funded account, until Ctrl-C."""
     from qubx_lighter.signer import generate_api_key  # noqa: PLC0415 - see the module's docstring
@@ -120,6 +126,7 @@ def sim(
             assets=_amounts(assets),
             history_days=history,
             faults=parse(faults),
+            enforce=limits,
             generate_api_key=generate_api_key,
         )
     except (LighterError, OSError) as error:

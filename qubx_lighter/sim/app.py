@@ -23,6 +23,7 @@ from qubx_lighter.sim.faults import Fault, Faults
 from qubx_lighter.sim.feeds import replay as playback
 from qubx_lighter.sim.feeds.synthetic import Synthetic
 from qubx_lighter.sim.journal import Journal
+from qubx_lighter.sim.limits import LimitSettings
 from qubx_lighter.sim.model import (
     PREMIUM,
     STANDARD,
@@ -97,6 +98,7 @@ async def open_venue(
     accounts: Sequence[Funded] = (),
     history_days: float = 0.0,
     faults: Sequence[Fault] = (),
+    limits: LimitSettings | None = None,
     now: Callable[[], int] = wall_clock,
 ) -> AsyncIterator[Venue]:
     """Run a venue on 127.0.0.1 for the time of a ``with`` block.
@@ -113,6 +115,7 @@ async def open_venue(
         history_days: how long ago the markets that it opens were listed; they have made-up candles, trades and funding since
             then. Markets that ``state`` knows keep the past that they have, or have not.
         faults: what goes wrong on purpose; the same for the same ``seed``.
+        limits: which of the venue's limits are enforced; none but 200 messages a minute without it.
         now: the wall clock, µs.
 
     Raises:
@@ -134,6 +137,7 @@ async def open_venue(
             replays=recordings,
             replay_speed=speed,
             faults=Faults(faults, seed),
+            limits=limits,
         )
         _populate(server, specs, accounts, history_days)
         feed = None
@@ -211,6 +215,7 @@ def run(
     history_days: float = 0.0,
     faults: Sequence[Fault] = (),
     assets: Mapping[str, float] | None = None,
+    enforce: bool = False,
     write: Callable[[str], None] | None = None,
 ) -> None:
     """Run a venue until SIGINT or SIGTERM, and tell where it is and how to log in.
@@ -232,6 +237,7 @@ def run(
         history_days: how long a past new markets have.
         faults: what goes wrong on purpose.
         assets: spot balances of a new account, by symbol.
+        enforce: whether the venue's limits are enforced, by tier.
         write: takes what is printed; standard output if left out.
 
     Raises:
@@ -254,6 +260,7 @@ def run(
             history_days=history_days,
             faults=faults,
             assets=assets,
+            enforce=enforce,
             write=write or _say,
         )
     )
@@ -279,6 +286,7 @@ async def _serve(
     history_days: float = 0.0,
     faults: Sequence[Fault] = (),
     assets: Mapping[str, float] | None = None,
+    enforce: bool = False,
 ) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -296,6 +304,7 @@ async def _serve(
         accounts=[account],
         history_days=history_days,
         faults=faults,
+        limits=LimitSettings() if enforce else None,
     ) as venue:
         login = await _log_in(venue, account, state, generate_api_key)
         if accounts_out is not None:

@@ -54,10 +54,11 @@ def error(code: int, message: str) -> str:
     return encode({"error": {"code": code, "message": message}})
 
 
-def sent(request_id: RequestId, tx_hash: str, execution_ms: int) -> str:
-    """Say that a transaction is queued."""
+def sent(request_id: RequestId, tx_hash: str, execution_ms: int, more: Mapping[str, object]) -> str:
+    """Say that a transaction is queued, and ``more``."""
     return encode(
         {
+            **more,
             "code": CODE_OK,
             "id": request_id,
             "predicted_execution_time_ms": execution_ms,

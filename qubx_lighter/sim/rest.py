@@ -19,6 +19,7 @@ from qubx_lighter.sim import asset_rows, batches, rows
 from qubx_lighter.sim.engine import NEWEST, Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.ledger import Account
+from qubx_lighter.sim.limits import Limits
 from qubx_lighter.sim.model import (
     DELEVERAGE,
     LIQUIDATION,
@@ -39,8 +40,6 @@ _PAGE: Final = 100
 _BOOK_ORDERS: Final = 250
 _ALL_KEYS: Final = 255
 _UNAUTHORIZED: Final = 401
-_NO_QUOTA: Final = msgspec.json.encode({"ratelimit": "didn't use volume quota"}).decode()
-_LARGEST_QUOTA: Final = 5_000_000  # what the volume quota program ends at; here nothing uses it up
 _ALL: Final = "all"
 _TRADE_KINDS: Final = (_ALL, TRADE, LIQUIDATION, DELEVERAGE, "market-settlement")
 _SORTS: Final = ("block_height", "timestamp", "trade_id")
@@ -56,6 +55,7 @@ class Venue(Protocol):
     engine: Engine
     chain_id: int
     faults: Faults
+    limits: Limits
 
     def now(self) -> int:
         """Give the wall clock, µs."""
@@ -85,9 +85,25 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except VenueError as error:
-        return _json({"code": int(error.code), "message": error.message}, status=error.status or 400)
+        answer = _json({"code": int(error.code), "message": error.message}, status=error.status or 400)
+        if error.retry_after_s is not None:
+            answer.headers["Retry-After"] = f"{error.retry_after_s:.0f}"
+        return answer
     except web.HTTPException as error:
         return _json({"code": int(Code.NOT_FOUND), "message": error.reason}, status=error.status)
+
+
+def limited(limits: Limits) -> Middleware:
+    """Refuse requests that are too many."""
+
+    @web.middleware
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path != "/stream":
+            token = request.headers.get("authorization") or request.query.get("auth")
+            limits.request(request.path.removeprefix("/api/v1/").strip("/"), request.remote or "", token)
+        return await handler(request)
+
+    return handle
 
 
 def faulty(faults: Faults) -> Middleware:
@@ -359,13 +375,14 @@ class Rest:
 
     def _sent(self, request: web.Request, name: str, tx_hash: str | list[str], result: Result) -> web.StreamResponse:
         """Answer, then send what was done; ``name`` is what faults know the request by."""
+        limits = self._venue.limits
         if result.code != CODE_OK:
-            raise VenueError(result.code, result.message)
+            raise limits.refusal(result)
         body = success(
-            message=_NO_QUOTA,
+            message=msgspec.json.encode({"ratelimit": limits.quota_message}).decode(),
             tx_hash=tx_hash,
             predicted_execution_time_ms=self._venue.execution_ms(),
-            volume_quota_remaining=_LARGEST_QUOTA,
+            **limits.quota_fields(),
         )
         self._venue.publish()
         if self._venue.faults.draw(Kind.SWALLOW, name) is not None and request.transport is not None:

@@ -24,8 +24,9 @@ from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.feeds.replay import Recording
 from qubx_lighter.sim.journal import Journal
+from qubx_lighter.sim.limits import Limits, LimitSettings
 from qubx_lighter.sim.model import AdvanceTime, Command, EndOrder, Result, SubmitBatch, SubmitTransaction
-from qubx_lighter.sim.rest import Rest, answer_errors, faulty
+from qubx_lighter.sim.rest import Rest, answer_errors, faulty, limited
 from qubx_lighter.sim.stream import Connection
 
 _BATCH_S: Final = 0.05  # how long the venue collects the changes of a book
@@ -67,6 +68,7 @@ class Server:
         replay_speed: 1 as captured, 0 without pauses.
         idle_s: how long a client may be silent.
         faults: what goes wrong; nothing without it.
+        limits: which of the venue's limits are enforced; few without it.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Server:
         replay_speed: float = 1.0,
         idle_s: float = _IDLE_S,
         faults: Faults | None = None,
+        limits: LimitSettings | None = None,
     ) -> None:
         self.engine = engine
         self.chain_id = chain_id
@@ -88,6 +91,7 @@ class Server:
         self.replay_speed = replay_speed
         self.idle_s = idle_s
         self.faults = faults or Faults()
+        self.limits = Limits(engine, now, limits)
         self.channels = Channels(engine, now, self.faults)
         self._journal = journal
         self._connections: set[Connection] = set()
@@ -102,7 +106,7 @@ class Server:
         Raises:
             OSError: the port is taken.
         """
-        app = web.Application(middlewares=[faulty(self.faults), answer_errors])
+        app = web.Application(middlewares=[faulty(self.faults), answer_errors, limited(self.limits)])
         app.add_routes([*Rest(self).routes(), admin.route(self.execute)])
         app.router.add_get("/stream", self._serve_stream)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
@@ -178,7 +182,11 @@ class Server:
         tx_hash, faults = transaction_hash(tx_type, tx_info), self.faults
         if (fault := faults.draw(Kind.REFUSE, str(tx_type))) is not None:
             return tx_hash, Result(fault.code, fault.text)
+        if (refusal := self.limits.refuse_transactions([tx_type], [tx_info])) is not None:
+            return tx_hash, refusal
         result = self._carry_out(self._signed(tx_type, tx_info))
+        if result.ok:
+            self.limits.take_transactions([tx_type], [tx_info])
         if result.order_index and (fault := faults.draw(Kind.END, str(tx_type))) is not None:
             self._carry_out(EndOrder(result.order_index, fault.text))
         if not result.ok:
@@ -203,15 +211,21 @@ class Server:
             return [], Result(batches.TOO_LARGE, f"a batch has 1 to {largest} transactions")
         if (fault := self.faults.draw(Kind.REFUSE, batches.NAME)) is not None:
             return [], Result(fault.code, fault.text)
+        if (refusal := self.limits.refuse_transactions(tx_types, tx_infos)) is not None:
+            return [], refusal
         signed = tuple(self._signed(tx_type, tx_info) for tx_type, tx_info in zip(tx_types, tx_infos, strict=True))
         result = self._carry_out(SubmitBatch(signed))
-        if not result.ok:
+        if result.ok:
+            self.limits.take_transactions(tx_types, tx_infos)
+        else:
             logger.debug("a batch of {} refused: {} {}", len(signed), result.code, result.message)
         return [each.tx_hash for each in signed], result
 
     def publish(self) -> None:
         """Send what commands have done since the last call."""
-        self.channels.publish(self.engine.drain())
+        events = self.engine.drain()
+        self.limits.traded(events)
+        self.channels.publish(events)
 
     def _carry_out(self, command: Command) -> Result:
         now = self.now()

@@ -23,6 +23,7 @@ from qubx_lighter.sim.batches import TxTypeNumber
 from qubx_lighter.sim.channels import Channel, Channels
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.feeds.replay import Recording
+from qubx_lighter.sim.limits import Limits
 from qubx_lighter.sim.model import Result
 
 _MESSAGES_A_MINUTE: Final = 200  # without transactions
@@ -61,6 +62,7 @@ class Venue(Protocol):
 
     channels: Channels
     faults: Faults
+    limits: Limits
     replays: Mapping[str, Recording]
     replay_speed: float
     idle_s: float
@@ -101,6 +103,9 @@ class Connection:
         self._waiting: deque[str] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
+        self._address = request.remote or ""
+        self._in_flight = 0
+        self._has_left = False
         self._heard: deque[float] = deque(maxlen=_MESSAGES_A_MINUTE)
         self._last_heard = 0.0
         self._is_cut = False
@@ -113,13 +118,22 @@ class Connection:
         await self._socket.prepare(self._request)
         self._last_heard = asyncio.get_running_loop().time()
         helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._watch())]
-        self.send(frames.connected(secrets.token_hex(16)))
+        limits = self._venue.limits
+        try:
+            limits.connect(self._address)
+        except VenueError as error:
+            self.send(frames.error(error.code, error.message))
+            await self.close()
+        else:
+            self.send(frames.connected(secrets.token_hex(16)))
         try:
             async for message in self._socket:
                 if message.type == WSMsgType.TEXT:
                     self._last_heard = asyncio.get_running_loop().time()
                     self._receive(message.data)
         finally:
+            self._has_left = True
+            limits.disconnect(self._address, len(self._subscribed), self._in_flight)
             for channel in self._subscribed.values():
                 if channel is not None:
                     self._venue.channels.unsubscribe(channel, self)
@@ -212,6 +226,26 @@ class Connection:
         if not self._may_write():
             self.send(frames.error(Code.TOO_MANY_MESSAGES, "Too Many Messages"))
             return
+        limits = self._venue.limits
+        try:
+            limits.message(self._address)
+        except VenueError as error:
+            self.send(frames.error(error.code, error.message))
+            return
+        if limits.answer_s:
+            self._in_flight += 1
+            asyncio.get_running_loop().call_later(limits.answer_s, self._handle_later, message)
+        else:
+            self._handle(message)
+
+    def _handle_later(self, message: _Message) -> None:
+        if self._socket.closed or self._has_left:
+            return
+        self._in_flight -= 1
+        self._venue.limits.answered(self._address)
+        self._handle(message)
+
+    def _handle(self, message: _Message) -> None:
         match message.type:
             case "ping":
                 self.send(frames.PONG)
@@ -225,6 +259,8 @@ class Connection:
                 self.send(frames.error(Code.INVALID_PARAM, f"invalid message type: {message.type}"))
 
     def _may_write(self) -> bool:
+        if self._venue.limits.settings is not None:  # counts those of all connections of an address
+            return True
         now = self._venue.now() / 10**6
         if len(self._heard) == _MESSAGES_A_MINUTE and now - self._heard[0] < 60:  # noqa: PLR2004 - a minute
             return False
@@ -241,6 +277,7 @@ class Connection:
             return
         recording = self._venue.replays.get(key)
         if recording is not None:
+            self._venue.limits.subscribe(self._address)
             self._subscribed[key] = None
             self._playing[key] = asyncio.create_task(recording.play(self.send_in_turn, self._venue.replay_speed))
             return
@@ -258,6 +295,11 @@ class Connection:
         if (fault := self._venue.faults.draw(Kind.DENY, name)) is not None:
             self.send(frames.error(fault.code, fault.text))
             return
+        try:
+            self._venue.limits.subscribe(self._address)
+        except VenueError as error:
+            self.send(frames.error(error.code, f"{error.message}: {channel.key}"))
+            return
         self._subscribed[channel.key] = channel
         self._is_mute = self._venue.faults.draw(Kind.LOSE_ACK, name) is not None
         self._venue.channels.subscribe(channel, self)
@@ -269,6 +311,7 @@ class Connection:
             self.send(frames.error(Code.NOT_SUBSCRIBED, f"Not Subscribed to Channel: {key}"))
             return
         channel = self._subscribed.pop(key)
+        self._venue.limits.unsubscribe(self._address)
         if channel is not None:
             self._venue.channels.unsubscribe(channel, self)
         elif (task := self._playing.pop(key, None)) is not None:
@@ -290,7 +333,10 @@ class Connection:
             return
         tx_hash, result = self._venue.submit(tx.tx_type, text)
         if result.code == CODE_OK:
-            self._answer(str(tx.tx_type), frames.sent(tx.id, tx_hash, self._venue.execution_ms()))
+            self._answer(
+                str(tx.tx_type),
+                frames.sent(tx.id, tx_hash, self._venue.execution_ms(), self._venue.limits.stream_fields()),
+            )
         else:
             self._answer(str(tx.tx_type), frames.refused(tx.id, result.code, result.message))
         self._venue.publish()
