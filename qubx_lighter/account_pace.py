@@ -28,6 +28,7 @@ REQUEST_KEY: Final = "auth:sendTx"
 """And what a standard account's is called there besides: its transactions and its requests are one budget."""
 
 _CANCELS: Final = frozenset({TxType.CANCEL_ORDER, TxType.CANCEL_ALL_ORDERS})
+_WITHOUT_CANCELS: Final = 5 / 6  # of the transactions; cancels wait for nothing, so the rest is left to them
 _POLL_S: Final = 0.25  # bounds how late the venue's word on the quota is heard
 _REFRESH_S: Final = 3600.0
 _RETRY_S: Final = 60.0
@@ -225,7 +226,7 @@ class TransactionGate:
         while True:
             await self._wait_for_quota(cost, deadline, alone=count == 1)
             left_s = max(0.0, deadline - pace.clock())
-            if not await pace.transactions.enter(pace.weight(count), Rank.TRANSACTION, left_s):
+            if not await pace.transactions.enter(pace.weight(count), Rank.TRANSACTION, left_s, share=_WITHOUT_CANCELS):
                 raise RateLimitedError(f"no room for a transaction of this {pace.tier.name} account")
             if pace.quota.free_at(cost, now := pace.clock()) <= now:  # nobody else took it meanwhile
                 break

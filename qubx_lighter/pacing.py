@@ -87,7 +87,7 @@ class Turnstile:
         clock: seconds.
 
     Attributes:
-        reserved: how much history leaves to others.
+        reserved: the share that history leaves to others.
     """
 
     def __init__(self, budget: Budget, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -99,19 +99,27 @@ class Turnstile:
         self._waits = 0
         self._waited_s = 0.0
 
-    async def enter(self, weight: float, rank: Rank, patience_s: float = inf) -> bool:
-        """Wait for one's turn and spend; False where it did not come within ``patience_s``, and nothing was spent."""
-        keep = self.reserved if rank is Rank.HISTORY else 0.0
+    async def enter(self, weight: float, rank: Rank, patience_s: float = inf, *, share: float = 1.0) -> bool:
+        """Wait for one's turn and spend; False where it did not come within ``patience_s``, and nothing was spent.
+
+        Args:
+            weight: how much.
+            rank: who goes before whom.
+            patience_s: how long to wait.
+            share: how much of the budget may be spent for that; the rest is for others.
+        """
+        if rank is Rank.HISTORY:
+            share = min(share, 1.0 - self.reserved)
         start = self.clock()
         with self._lock:
-            if not self._queue and self.budget.free_at(weight, start, keep) <= start:
+            if not self._queue and self._free_at(weight, share, start) <= start:
                 self.budget.take(weight, start)
                 return True
             waiter = _Waiter(rank)
             insort(self._queue, waiter, key=lambda one: one.rank)
             self._waits += 1
         try:
-            return await self._turn(waiter, weight, keep, start + patience_s)
+            return await self._turn(waiter, weight, share, start + patience_s)
         finally:
             self._leave(waiter)
             self._waited_s += self.clock() - start
@@ -141,7 +149,11 @@ class Turnstile:
                 "refusals": self.budget.refusals,
             }
 
-    async def _turn(self, waiter: _Waiter, weight: float, keep: float, deadline: float) -> bool:
+    def _free_at(self, weight: float, share: float, now: float) -> float:
+        keep = (1.0 - share) * self.budget.allowed(now) if share < 1.0 and self.budget.weight != inf else 0.0
+        return self.budget.free_at(weight, now, keep)
+
+    async def _turn(self, waiter: _Waiter, weight: float, share: float, deadline: float) -> bool:
         while True:
             with self._lock:
                 while self._queue[0] is not waiter and self._queue[0].is_gone:
@@ -149,7 +161,7 @@ class Turnstile:
                 now, pause_s = self.clock(), _LOOK_AGAIN_S
                 waiter.woken.clear()
                 if self._queue[0] is waiter:
-                    at = self.budget.free_at(weight, now, keep)
+                    at = self._free_at(weight, share, now)
                     if at <= now:
                         self.budget.take(weight, now)
                         return True
@@ -284,8 +296,7 @@ def address_weight(base_url: str, *, requests: int | None, paced: bool) -> float
 def reserve_for_account(pace: RestPace) -> None:
     """Have history leave room for an account, in what both share, from now on."""
     for turnstile in {pace.address, pace.account}:
-        if turnstile.budget.weight != inf:
-            turnstile.reserved = _RESERVED * turnstile.budget.weight
+        turnstile.reserved = _RESERVED
 
 
 def is_local(base_url: str) -> bool:
