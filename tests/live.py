@@ -187,7 +187,9 @@ async def _maybe(result: Any) -> Any:
 class Desk:
     """The plugin's data provider and connector, made through Qubx's registry, and Qubx's account."""
 
-    def __init__(self, venue: LiveVenue, **params: Any) -> None:
+    def __init__(
+        self, venue: LiveVenue, *, limiter: Callable[[asyncio.AbstractEventLoop], Any] | None = None, **params: Any
+    ) -> None:
         self.venue = venue
         self.time = venue.time
         self.channel = CtrlChannel("test")
@@ -204,6 +206,7 @@ class Desk:
             "health_monitor": self.health,
             "loop": self._loop.loop,
             "params": {"base_url": venue.venue.url} | params,
+            "rate_limiter": limiter(self._loop.loop) if limiter is not None else None,
         }
         self.provider: IDataProvider = ConnectorRegistry.get_data_provider("lighter", BuildContext(**base))
         context = ConnectorBuildContext(**base, data_provider=self.provider)

@@ -13,7 +13,6 @@ from qubx_lighter.protocol.limits import FREE_TRANSACTION_S, PERIOD_S
 
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 60.0  # what the venue's firewall holds an address for
-_LEAST_SHARE: Final = 0.1
 _REGAINED_A_PERIOD: Final = 0.25
 _UNANSWERED_S: Final = 30.0  # a transaction without an answer by then gets none
 _TRY_AGAIN_S: Final = 60.0  # the answers over the stream do not say what is left of the quota: trying tells
@@ -84,7 +83,7 @@ class Budget:
         self.refusals += 1
         if self.weight != inf:
             seen = self.spent(now) / self.weight
-            self._share = max(_LEAST_SHARE, min(self.allowed(now) / self.weight, seen))
+            self._share = min(self.allowed(now) / self.weight, seen)
         if now - self._share_at > self._period_s:
             self._pause_s = _FIRST_PAUSE_S
         pause_s = self._pause_s if retry_after_s is None else retry_after_s

@@ -82,10 +82,13 @@ def test_after_a_refusal_no_more_is_spent_than_went_through_before_it() -> None:
     assert [24 + 15.0, 24 + 30.0, 60.0] == [budget.allowed(26.0 + 60 * n) for n in (1, 2, 3)]
 
 
-def test_whoever_else_spends_some_is_left() -> None:
+def test_where_others_spend_it_all_one_is_tried_at_a_time() -> None:
     budget = Budget(60)
     budget.refused(0.0)
-    assert 6.0 == budget.allowed(2.0)
+    assert [0.0, 2.0] == [budget.allowed(2.0), budget.free_at(1, 0.0)]
+    budget.take(1, 2.0)
+    assert 62.0 == budget.free_at(1, 3.0)
+    assert 15.0 == budget.allowed(62.0)
 
 
 # --- the volume quota ------------------------------------------------------------------------------------------------
