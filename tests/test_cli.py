@@ -158,6 +158,7 @@ def test_sim_starts_the_venue_with_defaults(sim_calls: list[dict[str, Any]]) -> 
             "assets": {},
             "history_days": 0.0,
             "faults": [],
+            "enforce": False,
             "generate_api_key": generate_api_key,
         }
     ] == sim_calls
@@ -186,7 +187,7 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
     options += ["--assets", "eth=2.5, USDC=70"]
     replays = [part for file in frames for part in ("--replay", file)]
     files = ["--state", tmp_path / "state.jsonl", "--accounts-out", tmp_path / "accounts.toml"]
-    options += ["--faults", "refuse where=14 code=21739 every=50; swallow every=100"]
+    options += ["--faults", "refuse where=14 code=21739 every=50; swallow every=100", "--limits"]
     assert 0 == run("sim", *options, *replays, *files).exit_code
     assert [
         {
@@ -202,6 +203,7 @@ def test_sim_hands_its_options_on(sim_calls: list[dict[str, Any]], tmp_path: Pat
             "assets": {"ETH": 2.5, "USDC": 70.0},
             "history_days": 31.0,
             "faults": [Fault(Kind.REFUSE, "14", every=50, code=21739), Fault(Kind.SWALLOW, every=100)],
+            "enforce": True,
             "generate_api_key": generate_api_key,
         }
     ] == sim_calls

@@ -11,12 +11,14 @@ import pytest
 
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.protocol.limits import TIERS
+from qubx_lighter.sim.app import Funded
 from qubx_lighter.sim.limits import LimitSettings
 from qubx_lighter.sim.server import wall_clock
 from tests.sim.caller import (
     ALICE,
     BOB,
     FEED,
+    KEY,
     Caller,
     Frame,
     calling,
@@ -206,3 +208,13 @@ async def test_without_limits_nothing_is_counted(path: str) -> None:
     async with quiet_venue() as venue, calling(venue) as caller:
         assert [200] * 130 == [(await caller.get(path))[0] for _ in range(130)]
         assert {} == venue.server.limits.refusals
+
+
+async def test_an_account_has_the_limits_of_its_own_tier() -> None:
+    rich, poor = Funded(f"0x{1:080x}", ALICE, KEY, tier="premium"), Funded(f"0x{2:080x}", BOB, KEY, tier="standard")
+    async with quiet_venue(accounts=[rich, poor], limits=LimitSettings()) as venue, calling(venue) as caller:
+        codes = {
+            index: [await status(caller, "accountLimits", token(index), account_index=index) for _ in range(61)]
+            for index in (ALICE, BOB)
+        }
+        assert {ALICE: [200] * 61, BOB: [200] * 60 + [429]} == codes
