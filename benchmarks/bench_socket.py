@@ -356,6 +356,10 @@ class Process:
     def ask(self, **command: Any) -> dict[str, Any]:
         """Give a command and wait for its answer."""
         self.tell(**command)
+        return self.hear()
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for the answer to what was told."""
         return self._read()
 
     def tell(self, **command: Any) -> None:

@@ -20,7 +20,7 @@ DOCUMENT: Final = DOCS / "performance.md"
 CHARTS: Final = DOCS / "performance"
 BEGIN: Final = "<!-- begin: written by benchmarks/report.py -->"
 END: Final = "<!-- end -->"
-NAMES: Final = ("book", "market_data", "socket")  # in this order
+NAMES: Final = ("book", "market_data", "socket", "orders")  # in this order
 
 
 def main() -> None:

@@ -47,11 +47,11 @@ class Admission[E: Entry]:
         """Give those of the ``head`` of a class that may leave together now; for none of them, ask and say so later."""
         if self._gate is None or not head or head[0].priority is Priority.CANCEL:
             return head
+        if head[0] not in self._admitted:
+            self._ask(self._gate, head)
         ready = 0
         while ready < len(head) and head[ready] in self._admitted:
             ready += 1
-        if not ready:
-            self._ask(self._gate, head)
         return head[:ready]
 
     def left(self, entries: Sequence[E]) -> None:
@@ -95,6 +95,8 @@ class Admission[E: Entry]:
                 return
             task.cancel()  # all that it is about have ended
         task = self._start(self._admit(gate, head))
+        if task.done():
+            return
         self._asking[priority] = task, head
         task.add_done_callback(lambda done: self._answered(priority, done))
 
@@ -127,4 +129,5 @@ class Admission[E: Entry]:
             logger.opt(exception=error).error("lighter: the rate limiter failed")
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return self._loop.create_task(work, name="lighter-admission")
+        """Run beside, at once up to the first wait: a gate that has room costs an order no turn of the loop."""
+        return asyncio.Task(work, loop=self._loop, name="lighter-admission", eager_start=True)

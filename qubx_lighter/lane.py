@@ -147,8 +147,8 @@ class Lane:
         self._out: set[_Item] = set()  # written, perhaps
         self._exchanges: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
-        self._dispatching: asyncio.Task[None] | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._dispatching = self._writing = False
+        self._tasks: set[asyncio.Task[None]] = set()  # of those two
         self._closed = False
         self._stats: Counter[str] = Counter()
 
@@ -193,7 +193,7 @@ class Lane:
         """Stop sending: what has left is UNKNOWN without an answer, what has not is REFUSED."""
         self._closed = True
         signing = [item.signing for group in self._ahead for item in group]
-        tasks = [task for task in (self._dispatching, self._writing, *self._exchanges, *signing) if task is not None]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._exchanges, *signing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, self._admission.close(), return_exceptions=True)
@@ -204,12 +204,21 @@ class Lane:
     # --- who is next -------------------------------------------------------------------------------------------------
 
     def _ensure_running(self) -> None:
-        if self._dispatching is None and self._lineup:
-            self._dispatching = self._run(self._dispatch(), self._dispatched)
-        if self._writing is None and self._ahead:
-            self._writing = self._run(self._write(), self._wrote)
+        if not self._dispatching and self._lineup:
+            self._dispatching = True
+            # What arrives together is to find each other in line, where it may leave together.
+            self._supervise(self._dispatch(), at_once=self._settings.batch_size == 1)
+        if not self._writing and self._ahead:
+            self._writing = True
+            self._supervise(self._write())
 
     async def _dispatch(self) -> None:
+        try:
+            await self._dispatch_all()
+        finally:
+            self._dispatching = False
+
+    async def _dispatch_all(self) -> None:
         while self._lineup:
             head = self._lineup.first(self._settings.batch_size if self._socket.connected else 1)
             group = self._admission.admitted(head)
@@ -264,6 +273,12 @@ class Lane:
     # --- the wire ----------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
+        try:
+            await self._write_all()
+        finally:
+            self._writing = False
+
+    async def _write_all(self) -> None:
         while self._ahead:
             group = self._ahead[0]
             await asyncio.wait([item.signing for item in group])
@@ -533,20 +548,19 @@ class Lane:
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 
-    def _run[T](self, work: Coroutine[Any, Any, T], ended: Callable[[asyncio.Task[T]], None]) -> asyncio.Task[T]:
-        task = self._loop.create_task(work, name=f"lighter-sender-{self.api_key_index}")
+    def _run[T](
+        self, work: Coroutine[Any, Any, T], ended: Callable[[asyncio.Task[T]], None], *, at_once: bool = True
+    ) -> asyncio.Task[T]:
+        """Run beside; up to its first wait ``at_once``, which saves an order several turns of the loop."""
+        task = asyncio.Task(work, loop=self._loop, name=f"lighter-sender-{self.api_key_index}", eager_start=at_once)
         task.add_done_callback(ended)
         return task
 
-    def _dispatched(self, task: asyncio.Task[None]) -> None:
-        self._dispatching = None
-        self._go_on(task)
-
-    def _wrote(self, task: asyncio.Task[None]) -> None:
-        self._writing = None
-        self._go_on(task)
+    def _supervise(self, work: Coroutine[Any, Any, None], *, at_once: bool = True) -> None:
+        self._tasks.add(self._run(work, self._go_on, at_once=at_once))
 
     def _go_on(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if self._closed or task.cancelled():
             return
         if (error := task.exception()) is not None:
