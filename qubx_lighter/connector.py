@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from qubx import logger
 from qubx.core.basics import CtrlChannel, Instrument, Order, OrderRequest, dt_64
 from qubx.core.connector import ChannelEmitter
 from qubx.core.exceptions import NotSupported
@@ -194,9 +195,16 @@ class LighterConnector(ChannelEmitter):
         """Start an action beside the trading and return its future: ``act(lambda do: do.withdraw(amount=5))``.
 
         Nothing of Qubx's contract. Transactions share the nonces of the strategy's orders. Never wait for the future in a
-        strategy's callback: that stops the trading; look at ``done()`` later, or add a callback.
+        strategy's callback: that stops the trading; look at ``done()`` later, or add a callback. A failure is logged too.
         """
-        return asyncio.run_coroutine_threadsafe(action(self.actions), self._loop)
+        future = asyncio.run_coroutine_threadsafe(action(self.actions), self._loop)
+        future.add_done_callback(_report_failure)
+        return future
+
+
+def _report_failure(future: concurrent.futures.Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.warning("lighter: an action failed: {}", error)
 
 
 def connector_of(ctx: object, exchange: str = EXCHANGE) -> LighterConnector:

@@ -9,18 +9,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import SecretStr
-from qubx.core.basics import MarketType, OrderStatus
+from qubx.core.basics import LiveTimeProvider, MarketType, OrderStatus
 from qubx.core.events import AccountSnapshotEvent, BalanceUpdateEvent
 from qubx.core.lookups import LookupsManager
 
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MarginMode
 from qubx_lighter.errors import UnitsError
+from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.leverage import LeverageSettings
+from qubx_lighter.sender import TransactionSender
 from qubx_lighter.signer import Signer, generate_api_key
 from qubx_lighter.sim import model
+from qubx_lighter.transaction_watch import TransactionWatch
+from tests.answers import Answering
 from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
+from tests.markets import Listing, market_row
+from tests.signing import make
 
 ETH_MID = 400_000  # ticks of 0.01
 PACE_US = 1_600_000
@@ -38,6 +46,13 @@ def venue(tmp_path: Path) -> Iterator[LiveVenue]:
 def desk(venue: LiveVenue) -> Iterator[Desk]:
     with desk_on(venue) as desk:
         yield desk
+
+
+@pytest.fixture
+def signer() -> Iterator[Signer]:
+    signer = make("ab" * 40, account_index=US)
+    yield signer
+    signer.close()
 
 
 def settings(desk: Desk) -> list[tuple[str, float | None, str | None, float | None]]:
@@ -114,6 +129,31 @@ async def _change_elsewhere(url: str, key: str, fraction: int) -> None:
     )
     assert 200 == (await client.send_transaction(signed.tx_type, signed.tx_info)).code
     signer.close()
+    await client.close()
+
+
+async def test_limits_and_defaults_are_those_of_the_markets_present_rules(signer: Signer) -> None:
+    row = market_row(ETH, "ETH", 4, 2, "0.0050")
+    listing, loop = Listing([row]), asyncio.get_running_loop()
+    loader = LighterInstrumentLoader(listing)
+    await loader.load()
+    socket = Answering([])
+    sender = TransactionSender(loop=loop, socket=socket, rest=socket, signers=[signer], timeout_s=1.0)
+    client = LighterClient("http://127.0.0.1:1")
+    leverage = LeverageSettings(
+        instruments=loader,
+        watch=TransactionWatch(sender=sender, find=client.transaction, loop=loop, api_key_index=signer.api_key_index),
+        working_orders=lambda _market_id: 0,
+        emit=lambda event: pytest.fail(f"nothing was set: {event}"),
+        time_provider=LiveTimeProvider(),
+        loop=loop,
+    )
+    instrument = loader.instrument(ETH)
+    assert (50.0, 20.0) == (leverage.max_leverage(instrument), leverage.leverage(instrument))
+    rules = {"min_initial_margin_fraction": 500, "default_initial_margin_fraction": 1000}
+    listing.rows = [msgspec.structs.replace(row, **rules)]
+    await loader.load()
+    assert (20.0, 10.0) == (leverage.max_leverage(instrument), leverage.leverage(instrument))
     await client.close()
 
 
