@@ -10,18 +10,19 @@ from typing import Final
 
 from qubx_lighter.constants import MARGIN_FRACTION_SCALE, Code, MarginMode
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import ledger, margin
+from qubx_lighter.sim import ledger, margin, purses
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Health
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.market_rules import insist_on_perpetual
-from qubx_lighter.sim.model import TIERS
+from qubx_lighter.sim.model import COLLATERAL_ASSET, TIERS
 from qubx_lighter.sim.sequencer import Sequencer
 from qubx_lighter.sim.transactions import UpdateAccountConfigTx, UpdateLeverageTx, UpdateMarginTx, failure_text
 
 IN_LIQUIDATION: Final = 21112
 INVALID_FRACTION: Final = 21113
 MODE_CHANGE_NOT_ALLOWED: Final = 21132
+INVALID_RISK_CHANGE: Final = 21133
 INVALID_AMOUNT: Final = 21300
 NOT_ENOUGH_COLLATERAL: Final = 21301
 INVALID_MARGIN_MODE: Final = 21613
@@ -93,8 +94,8 @@ def update_margin(sequencer: Sequencer, tx: UpdateMarginTx) -> None:
     if tx.usdc_amount <= 0:
         raise VenueError(INVALID_AMOUNT, "invalid asset amount")
     adds = tx.direction == _ADD
-    source = ledger.cross_risk(account, sequencer.markets) if adds else margin.isolated_risk(market, row)
-    if tx.usdc_amount > source.free_micro:
+    free = purses.free_collateral_micro(account, sequencer.markets)
+    if tx.usdc_amount > (free if adds else margin.isolated_risk(market, row).free_micro):
         raise VenueError(NOT_ENOUGH_COLLATERAL, "not enough collateral")
     amount = tx.usdc_amount if adds else -tx.usdc_amount
     row.allocated_micro += amount
@@ -103,18 +104,28 @@ def update_margin(sequencer: Sequencer, tx: UpdateMarginTx) -> None:
 
 
 def update_account_config(sequencer: Sequencer, tx: UpdateAccountConfigTx) -> None:
-    """Change the trading mode; back to classic only a healthy account may go.
+    """Change the trading mode.
+
+    To unified the spot balance of the collateral asset joins the collateral, where it stays; back to classic only a healthy
+    account may go whose spot orders lock none of it.
 
     Raises:
-        VenueError: 21112 or 21501.
+        VenueError: 21112, 21133 or 21501.
     """
     account = sequencer.account(tx.account_index)
     if tx.account_trading_mode != int(not account.is_unified):
         raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: account trading mode")
     if account.is_unified and ledger.cross_risk(account, sequencer.markets).health is not Health.HEALTHY:
         raise VenueError(IN_LIQUIDATION, "account is in liquidation")
+    purse = account.holding(COLLATERAL_ASSET)
+    if account.is_unified and purse.locked:
+        raise VenueError(INVALID_RISK_CHANGE, "invalid risk change")
+    if not account.is_unified:
+        account.collateral_micro += purse.balance
+        purse.take_out(purse.balance)
     account.is_unified = not account.is_unified
     sequencer.change_figures(tx.account_index)
+    sequencer.change_balances(tx.account_index)
 
 
 def change_tier(account: Account, tier: str, now: int) -> None:

@@ -9,6 +9,7 @@ from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.model import AssetSpec, MarketSpec
 from qubx_lighter.sim.rows import Row, decimal_text, micro_text, price_text
+from qubx_lighter.sim.transfers import least_transfer, least_withdrawal
 
 _ENTRY_DECIMALS: Final = 6
 _MAX_SUPPLY: Final = "1000000000"
@@ -64,8 +65,8 @@ def asset_detail(engine: Engine, asset: AssetSpec) -> Row:
         "symbol": asset.symbol,
         "l1_decimals": asset.l1_decimals,
         "decimals": asset.decimals,
-        "min_transfer_amount": units_text(asset, 1),
-        "min_withdrawal_amount": units_text(asset, 1),
+        "min_transfer_amount": units_text(asset, least_transfer(asset.asset_id)),
+        "min_withdrawal_amount": units_text(asset, least_withdrawal(asset.asset_id)),
         "margin_mode": "enabled" if asset == USDC else "disabled",
         "index_price": price,
         "l1_address": _NO_ADDRESS,

@@ -23,7 +23,6 @@ from qubx_lighter.sim import (
     listing_changes,
     margin,
     market_rules,
-    spot,
     transactions,
 )
 from qubx_lighter.sim.agenda import Duty
@@ -128,7 +127,7 @@ class Engine:
         self.assets: dict[int, AssetSpec] = {USDC.asset_id: USDC}
         self._sequencer = Sequencer(seed)
         self._liquidator = Liquidator(self._sequencer)
-        self._treasury = Treasury(self._sequencer)
+        self._treasury = Treasury(self._sequencer, self.assets)
         self._pools = Pools(self._sequencer, self._treasury)
         self._transactions: dict[str, TxRecord] = {}
 
@@ -233,10 +232,7 @@ class Engine:
                     raise VenueError(Code.INVALID_PARAM, "asset exists")
                 self.assets[asset.asset_id] = asset
             case DepositAsset(account_index, asset_id, units):
-                if asset_id not in self.assets:
-                    raise VenueError(Code.INVALID_PARAM, "invalid asset id")
-                spot.deposit(self._sequencer.account(account_index), asset_id, units)
-                self._sequencer.change_balances(account_index)
+                self._treasury.deposit_asset(self._sequencer.account(account_index), asset_id, units)
 
     def _create_account(self, new: CreateAccount) -> None:
         if new.account_index in self._sequencer.accounts:
@@ -428,9 +424,9 @@ class Engine:
         return self._sequencer.fees_micro
 
     @property
-    def bridged_micro(self) -> int:
-        """All collateral that came from the chain, less what went there."""
-        return self._treasury.bridged_micro
+    def bridged(self) -> Mapping[int, int]:
+        """All that came from the chain, less what went there, by asset id, in units."""
+        return self._treasury.bridged
 
     @property
     def funding_pot_micro(self) -> int:

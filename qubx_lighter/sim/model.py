@@ -420,12 +420,15 @@ class PoolShare(msgspec.Struct):
 
 
 class Money(msgspec.Struct, frozen=True):
-    """An amount of collateral on its way."""
+    """An amount of an asset on its way; routes are the purses that it leaves and enters."""
 
-    amount_micro: int
+    asset_id: int
+    units: int
     from_account: int
     to_account: int
-    fee_micro: int = 0
+    from_route: int = 0
+    to_route: int = 0
+    fee_micro: int = 0  # of collateral
 
 
 class MoneyMove(msgspec.Struct, frozen=True):
@@ -435,8 +438,6 @@ class MoneyMove(msgspec.Struct, frozen=True):
     kind: str
     time: int  # µs
     money: Money
-    from_route: int = 0
-    to_route: int = 0
     tx_hash: str = ""
 
 

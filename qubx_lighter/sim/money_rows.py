@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from qubx_lighter.constants import Route
-from qubx_lighter.sim.asset_rows import account_assets
+from qubx_lighter.sim.asset_rows import account_assets, units_text
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.ledger import Account
-from qubx_lighter.sim.model import BRIDGE_DEPOSIT, BRIDGE_WITHDRAWAL, COLLATERAL_ASSET, MoneyMove
+from qubx_lighter.sim.model import BRIDGE_DEPOSIT, BRIDGE_WITHDRAWAL, MoneyMove
 from qubx_lighter.sim.rows import Row, account_row, micro_text, percent_text, share_rows
 from qubx_lighter.sim.transfers import WITHDRAWAL_DELAY_S
 
@@ -31,12 +31,12 @@ _OF_SUB_ACCOUNT: Final = (
 _ROUTES: Final = {Route.PERPS: "perps", Route.SPOT: "spot"}
 
 
-def bridge_row(move: MoneyMove, now: int) -> Row:
+def bridge_row(engine: Engine, move: MoneyMove, now: int) -> Row:
     """Write a deposit or withdrawal; the latter can be claimed on the chain after a while. Times in µs."""
     row: Row = {
         "id": str(move.move_id),
-        "asset_id": COLLATERAL_ASSET,
-        "amount": micro_text(move.money.amount_micro),
+        "asset_id": move.money.asset_id,
+        "amount": units_text(engine.assets[move.money.asset_id], move.money.units),
         "timestamp": move.time // 1000,
         "status": "completed",
         "l1_tx_hash": "",
@@ -55,8 +55,8 @@ def transfer_row(engine: Engine, move: MoneyMove) -> Row:
     assert receiver is not None, "it has the money"
     return {
         "id": str(move.move_id),
-        "asset_id": COLLATERAL_ASSET,
-        "amount": micro_text(money.amount_micro),
+        "asset_id": money.asset_id,
+        "amount": units_text(engine.assets[money.asset_id], money.units),
         "fee": micro_text(money.fee_micro),
         "timestamp": move.time // 1000,
         "type": move.kind,
@@ -64,8 +64,8 @@ def transfer_row(engine: Engine, move: MoneyMove) -> Row:
         "to_l1_address": receiver.l1_address,
         "from_account_index": money.from_account,
         "to_account_index": money.to_account,
-        "from_route": _ROUTES[Route(move.from_route)],
-        "to_route": _ROUTES[Route(move.to_route)],
+        "from_route": _ROUTES[Route(money.from_route)],
+        "to_route": _ROUTES[Route(money.to_route)],
         "tx_hash": move.tx_hash,
     }
 

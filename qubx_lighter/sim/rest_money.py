@@ -70,7 +70,11 @@ class RestMoney:
         if wanted not in _FILTERS:
             raise VenueError(Code.INVALID_PARAM, "invalid param: filter")
         now = max(self._now(), self._engine.now)
-        rows = [(move, money_rows.bridge_row(move, now)) for move in self._before(account, params) if move.kind == kind]
+        rows = [
+            (move, money_rows.bridge_row(self._engine, move, now))
+            for move in self._before(account, params)
+            if move.kind == kind
+        ]
         kept = [(move, row) for move, row in rows if wanted in ("all", row["status"])]
         return _page(name, kept)
 

@@ -623,12 +623,12 @@ class Sequencer:
 
     def _may_rest(self, account: Account, market: Market, order: Order, replaced_lots: int = 0) -> bool:
         if market.spec.is_spot:
-            return spot.may_rest(account, market, order)
+            return spot.may_rest(account, self.markets, order)
         return ledger.may_rest(account, self.markets, order, replaced_lots)
 
     def _may_fill(self, account: Account, order: Order, lots: int, price_ticks: int, ppm: int) -> bool:
-        if (market := self.markets[order.market_id]).spec.is_spot:
-            return spot.may_fill(account, market, order, lots, price_ticks)
+        if self.markets[order.market_id].spec.is_spot:
+            return spot.may_fill(account, self.markets, order, lots, price_ticks)
         signed, rate = -lots if order.is_ask else lots, account.fee_ppm(ppm)
         fill = ledger.Fill(self.markets[order.market_id], signed, price_ticks, rate)
         return ledger.may_fill(account, self.markets, fill)
@@ -703,6 +703,8 @@ class Sequencer:
             self.asset_fees[paid] += spot.book_fill(account, market, lots, quote, ppm)
             account.holding(market.spec.base_asset_id).last_trade_id = self._trade_id
             self.change_balances(account.account_index)
+            if account.is_unified:
+                self.change_figures(account.account_index)
             return
         row = account.open_position(market)
         before = row.lots

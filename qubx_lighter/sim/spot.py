@@ -8,10 +8,9 @@ locked, as both are rounded down.
 
 from __future__ import annotations
 
-from qubx_lighter.constants import Code
-from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import ledger
-from qubx_lighter.sim.assets import Holding
+from collections.abc import Mapping
+
+from qubx_lighter.sim import ledger, purses
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.market import Market
 from qubx_lighter.sim.model import Order
@@ -27,21 +26,28 @@ def needed_units(market: Market, price_ticks: int, lots: int, *, is_ask: bool) -
     return lots * market.lot_units if is_ask else market.quote_micro(price_ticks, lots)
 
 
-def may_rest(account: Account, market: Market, order: Order) -> bool:
+def may_rest(account: Account, markets: Mapping[int, Market], order: Order) -> bool:
     """Tell whether the balance suffices for an order to rest, in place of what it locks now."""
-    before = account.orders.get(order.order_index)
-    free = account.free_units(given_asset(market, is_ask=order.is_ask))
+    before, market = account.orders.get(order.order_index), markets[order.market_id]
+    free = purses.free_units(account, markets, given_asset(market, is_ask=order.is_ask))
     if before is not None:
         free += needed_units(market, before.price_ticks, before.remaining_lots, is_ask=before.is_ask)
     return needed_units(market, order.price_ticks, order.remaining_lots, is_ask=order.is_ask) <= free
 
 
-def may_fill(account: Account, market: Market, order: Order, lots: int, price_ticks: int) -> bool:
-    """Tell whether the balance suffices for a fill; what rests has locked it."""
-    if order.order_index in account.orders:
-        return True
-    needed = needed_units(market, price_ticks, lots, is_ask=order.is_ask)
-    return needed <= account.free_units(given_asset(market, is_ask=order.is_ask))
+def may_fill(account: Account, markets: Mapping[int, Market], order: Order, lots: int, price_ticks: int) -> bool:
+    """Tell whether the balance suffices for a fill.
+
+    What rests has locked it, but what is locked of a collateral may have become margin.
+    """
+    market = markets[order.market_id]
+    needed, asset_id = (
+        needed_units(market, price_ticks, lots, is_ask=order.is_ask),
+        given_asset(market, is_ask=order.is_ask),
+    )
+    if order.order_index not in account.orders:
+        return needed <= purses.free_units(account, markets, asset_id)
+    return not purses.is_shared(account, asset_id) or needed <= purses.unlocked_micro(account, markets)
 
 
 def count_open(account: Account, market: Market, order: Order, lots: int) -> None:
@@ -54,31 +60,16 @@ def count_open(account: Account, market: Market, order: Order, lots: int) -> Non
 def book_fill(account: Account, market: Market, lots: int, quote_micro: int, ppm: int) -> int:
     """Exchange signed ``lots`` for the quote; return the fee, in units of the asset received."""
     base = account.holding(market.spec.base_asset_id)
-    quote = account.holding(market.spec.quote_asset_id)
+    quote_asset_id = market.spec.quote_asset_id
     units = abs(lots) * market.lot_units
     if lots > 0:
         fee = ledger.fee_micro(units, ppm)
-        quote.take_out(quote_micro)
+        purses.take(account, quote_asset_id, quote_micro)
         base.balance += units - fee
         base.bought_units += units - fee
         base.cost_micro += quote_micro
     else:
         fee = ledger.fee_micro(quote_micro, ppm)
         base.take_out(units)
-        quote.balance += quote_micro - fee
+        purses.give(account, quote_asset_id, quote_micro - fee)
     return fee
-
-
-def deposit(account: Account, asset_id: int, units: int) -> None:
-    """Add to a balance, or take from its free part.
-
-    Raises:
-        VenueError: 21739, there is not that much.
-    """
-    holding: Holding = account.holding(asset_id)
-    if holding.free + units < 0:
-        raise VenueError(Code.NOT_ENOUGH_MARGIN, "not enough balance")
-    if units >= 0:
-        holding.balance += units
-    else:
-        holding.take_out(-units)

@@ -1,7 +1,6 @@
 """Money that moves without trading: deposits, withdrawals, transfers, and the accounts that it moves between.
 
-What comes over the bridge from the chain, and what leaves, is counted in ``bridged_micro``: all the money inside is always that
-much. A withdrawal leaves the account at once, and can be claimed on the chain after the venue's delay. A transfer between
+What comes over the bridge from the chain, and what leaves, is counted: all that is inside is always that much. A withdrawal leaves the account at once, and can be claimed on the chain after the venue's delay. A transfer between
 accounts of one owner is free; one to somebody else costs a fee, takes the owner's signature on the chain as well, which is
 not verified here, and has a minimum. The amounts of minimums, fee and delay are this venue's own.
 
@@ -10,17 +9,20 @@ Codes are the venue's; which of them it gives where is documented for few, and o
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from qubx_lighter.constants import Code, Route
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim import ledger
+from qubx_lighter.sim import ledger, purses
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.model import (
     BRIDGE_DEPOSIT,
     BRIDGE_WITHDRAWAL,
     COLLATERAL_ASSET,
     AccountType,
+    AssetSpec,
     Money,
     MoneyMove,
 )
@@ -41,6 +43,8 @@ WITHDRAWAL_FROM_POOL: Final = 21127
 INVALID_FEE: Final = 21134
 INVALID_AMOUNT: Final = 21300
 NOT_ENOUGH_COLLATERAL: Final = 21301
+NOT_ENOUGH_BALANCE: Final = 21304
+NOT_ENOUGH_FOR_FEE: Final = 21305
 L1_SIGNATURE: Final = 21504
 ASSET_NOT_FOUND: Final = 21804
 
@@ -53,14 +57,16 @@ class Treasury:
 
     Args:
         sequencer: the venue's.
+        assets: the venue's, by id.
 
     Attributes:
-        bridged_micro: what came from the chain less what went there.
+        bridged: what came from the chain less what went there, by asset id, in units.
     """
 
-    def __init__(self, sequencer: Sequencer) -> None:
-        self.bridged_micro = 0
+    def __init__(self, sequencer: Sequencer, assets: Mapping[int, AssetSpec]) -> None:
+        self.bridged: Counter[int] = Counter()
         self._sequencer = sequencer
+        self._assets = assets
         self._last_id = 0
         self._next_sub_account = _FIRST_SUB_ACCOUNT
 
@@ -68,7 +74,7 @@ class Treasury:
 
     def fund(self, account: Account) -> None:
         """Count what a new account is opened with as its first deposit."""
-        self._bridge(account, account.collateral_micro, "")
+        self._bridge(account, COLLATERAL_ASSET, account.collateral_micro, Route.PERPS)
 
     def deposit(self, account: Account, amount_micro: int) -> None:
         """Add collateral, or (negative) take some out at once, as far as margin goes.
@@ -80,37 +86,55 @@ class Treasury:
         if amount_micro < 0 and risk.value_micro - risk.initial_micro + amount_micro < 0:
             raise VenueError(Code.BELOW_INITIAL_MARGIN, "account would be below initial margin")
         account.collateral_micro += amount_micro
-        self._bridge(account, amount_micro, "")
-        self._sequencer.change_figures(account.account_index)
+        self._bridge(account, COLLATERAL_ASSET, amount_micro, Route.PERPS)
 
-    def withdraw(self, tx: WithdrawTx, tx_hash: str) -> None:
-        """Let collateral leave for the chain.
+    def deposit_asset(self, account: Account, asset_id: int, units: int) -> None:
+        """Add to a spot balance, or take from its free part.
 
         Raises:
-            VenueError: 21116, 21124, 21127, 21300, 21301 or 21804.
+            VenueError: 20001 or 21739.
+        """
+        if asset_id not in self._assets:
+            raise VenueError(Code.INVALID_PARAM, "invalid asset id")
+        if purses.free_units(account, self._sequencer.markets, asset_id) + units < 0:
+            raise VenueError(Code.NOT_ENOUGH_MARGIN, "not enough balance")
+        if units >= 0:
+            purses.give(account, asset_id, units)
+        else:
+            purses.take(account, asset_id, -units)
+        self._bridge(account, asset_id, units, Route.SPOT)
+
+    def withdraw(self, tx: WithdrawTx, tx_hash: str) -> None:
+        """Let an asset leave for the chain.
+
+        Raises:
+            VenueError: 21116, 21124, 21127, 21300, 21301, 21304 or 21804.
         """
         account = self._sequencer.account(tx.account_index)
-        _check_asset(tx.asset_index, tx.amount)
-        _check_route(tx.route_type)
+        self._check_asset(tx.asset_index, tx.amount)
+        _check_route(tx.route_type, tx.asset_index)
         if account.account_type in _POOLS:
             raise VenueError(WITHDRAWAL_FROM_POOL, "withdrawal from public pool is not allowed")
-        if tx.amount < LEAST_WITHDRAWAL_MICRO:
+        if tx.amount < least_withdrawal(tx.asset_index):
             raise VenueError(WITHDRAWAL_TOO_LOW, "withdrawal amount is too small")
-        self.check_free(account, tx.amount)
-        account.collateral_micro -= tx.amount
-        self._bridge(account, -tx.amount, tx_hash)
-        self._sequencer.change_figures(account.account_index)
+        self._check_there(account, tx.asset_index, tx.route_type, tx.amount)
+        _add(account, tx.asset_index, tx.route_type, -tx.amount)
+        self._bridge(account, tx.asset_index, -tx.amount, tx.route_type, tx_hash)
 
-    def _bridge(self, account: Account, amount_micro: int, tx_hash: str) -> None:
-        if not amount_micro:
+    def _bridge(self, account: Account, asset_id: int, units: int, route: int, tx_hash: str = "") -> None:
+        if not units:
             return
-        self.bridged_micro += amount_micro
-        kind = BRIDGE_DEPOSIT if amount_micro > 0 else BRIDGE_WITHDRAWAL
-        self._last_id += 1
+        self.bridged[asset_id] += units
         index = account.account_index
-        account.moves.append(
-            MoneyMove(self._last_id, kind, self._sequencer.now, Money(abs(amount_micro), index, index), tx_hash=tx_hash)
-        )
+        money = Money(asset_id, abs(units), index, index, route, route)
+        self._remember(account, BRIDGE_DEPOSIT if units > 0 else BRIDGE_WITHDRAWAL, money, tx_hash)
+
+    def _remember(self, account: Account, kind: str, money: Money, tx_hash: str) -> None:
+        self._last_id += 1
+        account.moves.append(MoneyMove(self._last_id, kind, self._sequencer.now, money, tx_hash))
+        self._sequencer.change_figures(account.account_index)
+        if Route.SPOT in (money.from_route, money.to_route):
+            self._sequencer.change_balances(account.account_index)
 
     # --- between accounts --------------------------------------------------------------------------------------------
 
@@ -120,66 +144,99 @@ class Treasury:
         return 0 if receiver is not None and _same_owner(sender, receiver) else TRANSFER_FEE_MICRO
 
     def transfer(self, tx: TransferTx, tx_hash: str) -> None:
-        """Move an asset to another account.
+        """Move an asset to another account, or to the other purse of its own.
 
         Raises:
-            VenueError: 21106, 21118, 21123, 21124, 21134, 21300, 21301, 21504 or 21804.
+            VenueError: 21106, 21118, 21123, 21124, 21134, 21300, 21301, 21304, 21305, 21504 or 21804.
         """
         sender, receiver = self._sequencer.account(tx.account_index), self._receiver(tx)
-        _check_asset(tx.asset_index, tx.amount)
+        self._check_asset(tx.asset_index, tx.amount)
         for route in (tx.from_route_type, tx.to_route_type):
-            _check_route(route)
-        _check_pools(sender, receiver)
-        fee = self.fee_micro(sender, tx.to_account_index)
+            _check_route(route, tx.asset_index)
+        _check_pools(sender, receiver, tx)
         if not _same_owner(sender, receiver):
             if not tx.l1_sig:
                 raise VenueError(L1_SIGNATURE, "fail to l1 signature")
-            if tx.amount < LEAST_TRANSFER_MICRO:
+            if tx.amount < least_transfer(tx.asset_index):
                 raise VenueError(TRANSFER_TOO_LOW, "transfer amount is too small")
-        if tx.usdc_fee < fee:
+        if tx.usdc_fee < self.fee_micro(sender, tx.to_account_index):
             raise VenueError(INVALID_FEE, "invalid fee")
-        self.check_free(sender, tx.amount + tx.usdc_fee)
-        sender.collateral_micro -= tx.usdc_fee
+        in_kind = tx.usdc_fee if tx.asset_index == COLLATERAL_ASSET else 0
+        self._check_there(sender, tx.asset_index, tx.from_route_type, tx.amount + in_kind)
+        if tx.usdc_fee > self._free(sender, COLLATERAL_ASSET, tx.from_route_type):
+            raise VenueError(NOT_ENOUGH_FOR_FEE, "not enough asset balance for fee")
+        _add(sender, COLLATERAL_ASSET, tx.from_route_type, -tx.usdc_fee)
         self._sequencer.fees_micro += tx.usdc_fee
-        self.move(sender, receiver, "Transfer", tx.amount, tx_hash, fee_micro=tx.usdc_fee)
+        money = Money(
+            tx.asset_index,
+            tx.amount,
+            sender.account_index,
+            receiver.account_index,
+            tx.from_route_type,
+            tx.to_route_type,
+            tx.usdc_fee,
+        )
+        self._move(sender, receiver, "Transfer", money, tx_hash)
 
     def _receiver(self, tx: TransferTx) -> Account:
+        """Find who gets it; an account moves between its own purses only where it has two."""
         receiver = self._sequencer.accounts.get(tx.to_account_index)
-        itself = tx.to_account_index == tx.account_index
-        if receiver is None or (itself and tx.from_route_type == tx.to_route_type):
+        itself = receiver is not None and tx.to_account_index == tx.account_index
+        one_purse = tx.from_route_type == tx.to_route_type
+        if receiver is None or (itself and (one_purse or purses.is_shared(receiver, tx.asset_index))):
             raise VenueError(INVALID_TO_ACCOUNT, "invalid ToAccount")
         return receiver
 
-    def move(
-        self, sender: Account, receiver: Account, what: str, amount_micro: int, tx_hash: str, *, fee_micro: int = 0
-    ) -> None:
+    def move(self, sender: Account, receiver: Account, what: str, amount_micro: int, tx_hash: str) -> None:
         """Move collateral that is there, and let both sides remember it.
 
         Args:
             sender: whose.
             receiver: whose it is then.
-            what: why, as the venue's types name it: ``Transfer``, ``MintShares``.
+            what: why, as the venue's types name it: ``MintShares``.
             amount_micro: how much.
             tx_hash: of the transaction.
-            fee_micro: what it cost the sender besides.
         """
-        sender.collateral_micro -= amount_micro
-        receiver.collateral_micro += amount_micro
-        money = Money(amount_micro, sender.account_index, receiver.account_index, fee_micro)
+        money = Money(COLLATERAL_ASSET, amount_micro, sender.account_index, receiver.account_index)
+        self._move(sender, receiver, what, money, tx_hash)
+
+    def _move(self, sender: Account, receiver: Account, what: str, money: Money, tx_hash: str) -> None:
+        _add(sender, money.asset_id, money.from_route, -money.units)
+        _add(receiver, money.asset_id, money.to_route, money.units)
+        if sender is receiver:
+            self._remember(sender, f"L2Self{what}", money, tx_hash)
+            return
         for account, way in ((sender, "Outflow"), (receiver, "Inflow")):
-            self._last_id += 1
-            kind = f"L2{what}{way}"
-            account.moves.append(MoneyMove(self._last_id, kind, self._sequencer.now, money, tx_hash=tx_hash))
-            self._sequencer.change_figures(account.account_index)
+            self._remember(account, f"L2{what}{way}", money, tx_hash)
+
+    # --- what is there -----------------------------------------------------------------------------------------------
 
     def check_free(self, account: Account, amount_micro: int) -> None:
-        """Insist on collateral that is neither margin nor unrealised profit.
+        """Insist on collateral that may be taken out.
 
         Raises:
             VenueError: 21301.
         """
-        if amount_micro > ledger.cross_risk(account, self._sequencer.markets).free_micro:
+        self._check_there(account, COLLATERAL_ASSET, Route.PERPS, amount_micro)
+
+    def _check_there(self, account: Account, asset_id: int, route: int, units: int) -> None:
+        if units <= self._free(account, asset_id, route):
+            return
+        if route == Route.PERPS:
             raise VenueError(NOT_ENOUGH_COLLATERAL, "not enough collateral")
+        raise VenueError(NOT_ENOUGH_BALANCE, "not enough asset balance")
+
+    def _free(self, account: Account, asset_id: int, route: int) -> int:
+        markets = self._sequencer.markets
+        if route == Route.PERPS:
+            return purses.free_collateral_micro(account, markets)
+        return purses.free_units(account, markets, asset_id)
+
+    def _check_asset(self, asset_id: int, units: int) -> None:
+        if asset_id not in self._assets:
+            raise VenueError(ASSET_NOT_FOUND, "asset does not exist for given index")
+        if units <= 0:
+            raise VenueError(INVALID_AMOUNT, "invalid asset amount")
 
     # --- accounts ----------------------------------------------------------------------------------------------------
 
@@ -217,21 +274,35 @@ def _same_owner(one: Account, other: Account) -> bool:
     return one.l1_address.lower() == other.l1_address.lower()
 
 
-def _check_asset(asset_index: int, amount: int) -> None:
-    if asset_index != COLLATERAL_ASSET:
-        raise VenueError(ASSET_NOT_FOUND, "asset does not exist for given index")
-    if amount <= 0:
-        raise VenueError(INVALID_AMOUNT, "invalid asset amount")
-
-
-def _check_route(route: int) -> None:
-    if route != Route.PERPS:
+def _check_route(route: int, asset_id: int) -> None:
+    """Insist on a purse that there is; only the collateral asset has one of positions."""
+    if route not in Route or (route == Route.PERPS and asset_id != COLLATERAL_ASSET):
         raise VenueError(INVALID_ROUTE, "invalid route type")
 
 
-def _check_pools(sender: Account, receiver: Account) -> None:
-    """Insist that a pool takes money while it is active, and gives some only when it is frozen and without shares."""
-    if sender.pool is not None and not (sender.pool.is_frozen and not sender.pool.total_shares):
-        raise VenueError(INVALID_ACCOUNT_TYPE, "invalid account type")
-    if receiver.pool is not None and receiver.pool.is_frozen:
+def _add(account: Account, asset_id: int, route: int, units: int) -> None:
+    """Add to one of an account's purses, or take away what is there."""
+    if route == Route.PERPS:
+        account.collateral_micro += units
+    elif units >= 0:
+        purses.give(account, asset_id, units)
+    else:
+        purses.take(account, asset_id, -units)
+
+
+def least_transfer(asset_id: int) -> int:
+    """Give the least amount that goes to somebody else, in units."""
+    return LEAST_TRANSFER_MICRO if asset_id == COLLATERAL_ASSET else 1
+
+
+def least_withdrawal(asset_id: int) -> int:
+    """Give the least amount that can be withdrawn, in units."""
+    return LEAST_WITHDRAWAL_MICRO if asset_id == COLLATERAL_ASSET else 1
+
+
+def _check_pools(sender: Account, receiver: Account, tx: TransferTx) -> None:
+    """Insist that a pool takes collateral while it is active, and gives some only when it is frozen and without shares."""
+    takes = receiver.pool is None or (not receiver.pool.is_frozen and tx.to_route_type == Route.PERPS)
+    gives = sender.pool is None or (sender.pool.is_frozen and not sender.pool.total_shares)
+    if not takes or not gives or (sender.pool is not None and tx.from_route_type != Route.PERPS):
         raise VenueError(INVALID_ACCOUNT_TYPE, "invalid account type")

@@ -269,7 +269,7 @@ def test_pools_create_and_lose_nothing() -> None:
         earn(desk, gain)
         assert burn(desk, amount // 3, investor).ok
         assert mint(desk, step + 1, operator).ok
-        assert everything_micro(desk.engine) == desk.engine.bridged_micro
+        assert everything_micro(desk.engine) == desk.engine.bridged[3]
 
 
 # --- over REST -------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def collateral(desk: Desk, *accounts: int) -> tuple[int, ...]:
 
 
 def moves(desk: Desk, index: int = ALICE) -> list[tuple[str, int]]:
-    return [(move.kind, move.money.amount_micro) for move in desk.account(index).moves]
+    return [(move.kind, move.money.units) for move in desk.account(index).moves]
 
 
 def hold(desk: Desk) -> None:
@@ -77,11 +77,11 @@ def hold(desk: Desk) -> None:
 
 
 def test_money_inside_is_what_came_over_the_bridge(desk: Desk) -> None:
-    assert 2 * FUNDS + 2 * 10**15 == desk.engine.bridged_micro == everything_micro(desk.engine)
+    assert 2 * FUNDS + 2 * 10**15 == desk.engine.bridged[3] == everything_micro(desk.engine)
     desk.apply(Deposit(ALICE, 5 * USDC))
     withdraw(desk, 2 * USDC)
     desk.apply(Deposit(BOB, -USDC))
-    assert 2 * FUNDS + 2 * 10**15 + 2 * USDC == desk.engine.bridged_micro == everything_micro(desk.engine)
+    assert 2 * FUNDS + 2 * 10**15 + 2 * USDC == desk.engine.bridged[3] == everything_micro(desk.engine)
     assert [("deposit", FUNDS), ("deposit", 5 * USDC), ("withdrawal", 2 * USDC)] == moves(desk)
     assert [] == moves(desk, SIBLING), "it was opened with nothing"
 
@@ -126,7 +126,7 @@ def test_a_transfer_to_an_account_of_the_same_owner_is_free(desk: Desk) -> None:
     assert [("L2TransferOutflow", 1), ("L2TransferOutflow", 300 * USDC)] == moves(desk)[1:]
     assert [("L2TransferInflow", 1), ("L2TransferInflow", 300 * USDC)] == moves(desk, SIBLING)
     assert {ALICE, SIBLING} == {event.account_index for event in desk.events(PositionChanged)}
-    assert everything_micro(desk.engine) == desk.engine.bridged_micro
+    assert everything_micro(desk.engine) == desk.engine.bridged[3]
 
 
 def test_a_transfer_to_somebody_else_costs_a_fee(desk: Desk) -> None:
@@ -140,7 +140,7 @@ def test_a_transfer_to_somebody_else_costs_a_fee(desk: Desk) -> None:
     assert ("L2TransferOutflow", "L2TransferInflow") == (out.kind, into.kind)
     assert out.money == into.money
     assert (out.tx_hash, TRANSFER_FEE_MICRO) == (into.tx_hash, out.money.fee_micro)
-    assert everything_micro(desk.engine) == desk.engine.bridged_micro
+    assert everything_micro(desk.engine) == desk.engine.bridged[3]
 
 
 @pytest.mark.parametrize(
