@@ -8,7 +8,7 @@ refused for want of margin or of a position to reduce; a *taker* goes through an
     reduce-only with nothing (more) to reduce        canceled-reduce-only
     a fill, or the rest of a taker, beyond margin    canceled-margin-not-allowed
     the same of a spot market, beyond the balance    canceled-invalid-balance
-    market order: best price beyond its bound        canceled-too-much-slippage
+    market order: average price would pass its bound canceled-too-much-slippage
     market order: other side empty                   canceled-not-enough-liquidity
     limit immediate-or-cancel, what is not filled    canceled
     would trade with itself                          canceled-self-trade (by default the maker)
@@ -42,6 +42,7 @@ from qubx_lighter.constants import (
 from qubx_lighter.errors import VenueError
 from qubx_lighter.protocol.order_table import SelfTrade
 from qubx_lighter.sim import groups, ledger, order_counts, past, spot, transactions
+from qubx_lighter.sim.bound import AVERAGED, Bound
 from qubx_lighter.sim.funding import Funding
 from qubx_lighter.sim.ledger import Account
 from qubx_lighter.sim.margin import Health
@@ -54,7 +55,6 @@ from qubx_lighter.sim.model import (
     OPEN,
     PENDING,
     TRADE,
-    TWAP_SUB,
     AssetsChanged,
     BookChanged,
     Event,
@@ -85,7 +85,6 @@ _SLIPPAGE: Final = "canceled-too-much-slippage"
 _IN_LIQUIDATION: Final = 21112
 _LIQUIDATION_FEE_PPM: Final = 10_000
 _NO_ADDRESS: Final = "0x" + "0" * 40
-_AT_ANY_PRICE_WITHIN: Final = frozenset((OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TAKE_PROFIT, TWAP_SUB))
 _DEFAULT_SELF_TRADE: Final = SelfTrade()
 _SPARE_EXPIRIES: Final = 1024
 
@@ -566,18 +565,20 @@ class Sequencer:
     def _match(self, taker: _Taker) -> str:
         """Fill an order as far as it goes; return the status that ends it, or nothing if the rest may rest."""
         order, market, account = taker.order, taker.market, taker.account
+        bound = Bound(order)
         while order.remaining_lots:
             if order.reduce_only and not ledger.reducible_lots(account, order):
                 return REDUCE_ONLY
             maker = market.book.first(is_ask=not order.is_ask)
-            if maker is None or not market.book.crosses(order.price_ticks, is_ask=order.is_ask):
+            most = bound.lots_at(maker.price_ticks) if maker is not None else 0
+            if maker is None or not most:
                 return _unmatched_status(order, maker)
             owner = self.accounts[maker.account_index]
             if self._is_self_trade(order, account, owner):
                 if self._keep_apart(order, maker):
                     return _SELF_TRADE
                 continue
-            lots = min(order.remaining_lots, maker.remaining_lots)
+            lots = min(order.remaining_lots, maker.remaining_lots, most)
             for side, its_account in ((order, account), (maker, owner)):
                 if side.reduce_only:
                     lots = min(lots, ledger.reducible_lots(its_account, side))
@@ -587,6 +588,7 @@ class Sequencer:
             forced = order.order_type == LIQUIDATION_ORDER
             if not forced and not self._may_fill(account, order, lots, maker.price_ticks, market.spec.taker_fee_ppm):
                 return _shortage(market)
+            bound.book(maker.price_ticks, lots)
             self._trade(taker, maker, owner, lots)
         return ""
 
@@ -812,6 +814,6 @@ def _shortage(market: Market) -> str:
 
 def _unmatched_status(order: Order, best: Order | None) -> str:
     """Give the status of an order that meets nobody (any more); nothing if it may rest."""
-    if order.order_type in _AT_ANY_PRICE_WITHIN:
+    if order.order_type in AVERAGED:
         return _LIQUIDITY if best is None else _SLIPPAGE
     return _CANCELED if order.time_in_force == TimeInForce.IOC else ""

@@ -101,11 +101,31 @@ def test_post_only_one_tick_away_rests(desk: Desk) -> None:
     assert "open" == desk.order(desk.post_only("buy", 100, 299_999)).status
 
 
-def test_market_order_ends_at_its_worst_price(desk: Desk) -> None:
+def test_market_order_ends_where_its_average_price_would_pass_its_bound(desk: Desk) -> None:
     desk.place(FEED, "sell", 100, 300_000)
-    desk.place(FEED, "sell", 100, 310_000)
-    order = desk.order(desk.market("buy", 200, 305_000))
-    assert ("canceled-too-much-slippage", 100, 100) == (order.status, order.filled_lots, order.remaining_lots)
+    desk.place(FEED, "sell", 100, 311_000)
+    order = desk.order(desk.market("buy", 200, 305_000))  # 100 saved 5,000 each, the others cost 6,000 too much
+    assert ("canceled-too-much-slippage", 183, 17) == (order.status, order.filled_lots, order.remaining_lots)
+    assert 305_000 * 183 >= 100 * 300_000 + 83 * 311_000
+
+
+def test_market_order_may_pay_more_for_some_than_its_bound(desk: Desk) -> None:
+    desk.place(FEED, "buy", 100, 300_000)
+    desk.place(FEED, "buy", 100, 290_000)
+    assert "filled" == desk.order(desk.market("sell", 200, 295_000)).status
+
+
+def test_market_order_beyond_whose_bound_the_best_price_is_fills_nothing(desk: Desk) -> None:
+    desk.place(FEED, "sell", 100, 300_000)
+    order = desk.order(desk.market("buy", 200, 299_999))
+    assert ("canceled-too-much-slippage", 0) == (order.status, order.filled_lots)
+
+
+def test_limit_order_never_pays_more_than_its_limit(desk: Desk) -> None:
+    desk.place(FEED, "sell", 100, 300_000)
+    desk.place(FEED, "sell", 100, 305_001)
+    order = desk.order(desk.ioc("buy", 200, 305_000))
+    assert ("canceled", 100) == (order.status, order.filled_lots)
 
 
 def test_market_order_ends_with_the_book(desk: Desk) -> None:
