@@ -129,6 +129,8 @@ class OrderPlanner:
         terms = _terms(request)
         legs = [leg for leg in (_leg(options, name) for name in _LEGS) if leg is not None]
         spot = market.market_type is MarketType.SPOT
+        if spot and terms.has_trigger:
+            raise _wrong(market, "stop and take-profit orders are of perpetual markets alone: spot has no mark price")
         reduce_only = bool(resolve_reduce_only(options)) and not spot  # which Qubx sets by itself, and spot has not
         is_ask = request.side == "SELL"
         order = OrderFields(

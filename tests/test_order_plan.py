@@ -288,6 +288,9 @@ def test_a_spot_order_is_on_its_own_grid_within_its_limit_and_never_reduce_only(
         desk.plan("LIMIT", -0.0049, 4000.0, ticker="ETH/USDC", reduceOnly=True)
     with pytest.raises(InvalidOrderParameters, match="which spot orders cannot be"):
         desk.plan("LIMIT", 1.0, 4000.0, ticker="ETH/USDC", stop_loss=3900.0)
+    with pytest.raises(InvalidOrderParameters, match="are of perpetual markets alone"):
+        desk.plan("STOP_LIMIT", -1.0, 3900.0, ticker="ETH/USDC")
+    assert OrderType.TWAP is desk.one("LIMIT", 1.0, 4000.0, ticker="ETH/USDC", twap_s=600).order_type
     assert 150_000 == desk.one("LIMIT", 15.0, 4000.0).base_lots, "the perpetual has no limit"
 
 

@@ -397,7 +397,8 @@ def check_order(order: PlaceOrder, market: Market) -> None:
     terms = terms_of(order.order_type, order.time_in_force)
     if not 0 <= order.client_order_index <= MAX_CLIENT_ORDER_INDEX:
         raise VenueError(Code.INVALID_CLIENT_ORDER_INDEX, "invalid client order index")
-    if order.reduce_only or order.order_type not in (OrderType.LIMIT, OrderType.MARKET):
+    plain = {OrderType.LIMIT, OrderType.MARKET} | ({OrderType.TWAP} if market.spec.is_spot else set())
+    if order.reduce_only or order.order_type not in plain:
         market_rules.insist_on_perpetual(market.spec)
     whole = terms.has_trigger and order.reduce_only and not order.base_lots
     check_size_and_price(market, 1 if whole else order.base_lots, order.price_ticks, reduce_only=order.reduce_only)

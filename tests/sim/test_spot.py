@@ -9,6 +9,7 @@ import pytest
 from qubx_lighter.constants import Code, TimeInForce
 from qubx_lighter.sim.assets import KNOWN
 from qubx_lighter.sim.model import (
+    AdvanceTime,
     AssetsChanged,
     CreateAccount,
     CreateAsset,
@@ -104,13 +105,26 @@ def test_a_bid_may_be_amended_as_far_as_the_balance_goes(desk: SpotDesk) -> None
     assert 50_000 * 10**6 == desk.held(USDC)[1]
 
 
-def test_a_spot_market_has_no_leverage_and_nothing_to_reduce(desk: SpotDesk) -> None:
+def test_a_spot_market_has_no_leverage_no_triggers_and_nothing_to_reduce(desk: SpotDesk) -> None:
     refused = (
         desk.leverage(1_000, **IN_SPOT),
         desk.create("buy", 1_000, 290_000, ReduceOnly=1, **IN_SPOT),
+        desk.create("buy", 1_000, 290_000, Type=3, TriggerPrice=280_000, **IN_SPOT),
         desk.cancel_all(L2TxAttributes={"5": 2048}),
     )
-    assert [21619] * 3 == [result.code for result in refused]
+    assert [21619] * 4 == [result.code for result in refused]
+
+
+def test_a_twap_is_worked_on_spot_too(desk: SpotDesk) -> None:
+    desk.place(FEED, "sell", 100_000, 300_000, market_id=2048)
+    end = desk.now // 1000 + 300_000
+    order = desk.order(desk.create("buy", 10_000, 301_000, Type=6, OrderExpiry=end, **IN_SPOT))
+    for _ in range(10):
+        desk.now += 30_000_000
+        desk.apply(AdvanceTime())
+    assert ("filled", 10_000) == (order.status, order.filled_lots)
+    fees = 10 * (1_000 * LOT * 200 // 10**6)
+    assert 10 * 10**8 + 10_000 * LOT - fees == desk.held(ETH)[0]
 
 
 def test_the_average_entry_price_is_that_of_what_was_bought(desk: SpotDesk) -> None:
