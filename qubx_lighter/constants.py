@@ -151,6 +151,7 @@ NIL_MARKET_INDEX: Final = 255
 MAX_PRICE_TICKS: Final = 2**32 - 1  # uint32 in the transaction; larger values wrap silently in the native signer
 MAX_BASE_LOTS: Final = 2**48 - 1
 MAX_CLIENT_ORDER_INDEX: Final = 2**48 - 1  # an index at or above 2**48 is a venue order_index
+MAX_MASTER_ACCOUNT_INDEX: Final = 2**47 - 1  # sub-accounts and pools count down from 2**48 - 2
 MAX_NONCE: Final = 2**48 - 1
 PPM: Final = 1_000_000  # fee ticks are parts per million of the notional
 COLLATERAL_ASSET_ID: Final = 3  # USDC, on the Robinhood chain USDG

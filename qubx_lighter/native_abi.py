@@ -75,6 +75,9 @@ PROTOTYPES: Final[dict[str, str]] = {
 }
 """Every native function in use, with the bytes of each of its arguments; ``*`` is a pointer."""
 
+MASTER_FUNCTIONS: Final = frozenset({"SignCreateSubAccount", "SignCreatePublicPool"})
+"""What the native signer signs for master accounts alone; it refuses sub-accounts and pools."""
+
 
 NONCE: Final = 281_474_976_000  # numbers that shifted or cut arguments cannot give by chance
 _INDEX: Final = 1_234_567

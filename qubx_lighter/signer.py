@@ -27,6 +27,7 @@ from qubx_lighter.account_transactions import AccountTransaction
 from qubx_lighter.constants import (
     MARGIN_FRACTION_SCALE,
     MAX_BASE_LOTS,
+    MAX_MASTER_ACCOUNT_INDEX,
     MAX_PRICE_TICKS,
     NIL_MARKET_INDEX,
     CancelAllTime,
@@ -35,7 +36,7 @@ from qubx_lighter.constants import (
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, LighterError, SigningError, TransportError, VenueError, WireError
-from qubx_lighter.native_abi import INSTALL, NONCE, known_transactions
+from qubx_lighter.native_abi import INSTALL, MASTER_FUNCTIONS, NONCE, known_transactions
 from qubx_lighter.native_clients import NativeClients
 from qubx_lighter.native_signer import Native
 from qubx_lighter.protocol import wire
@@ -419,6 +420,8 @@ class Signer:
     def _try_out(self, native: Native) -> None:
         """Sign what is known with every function and read it back: a mismatch is found out before it costs money."""
         for known, last in known_transactions(native.order):
+            if self._account_index > MAX_MASTER_ACCOUNT_INDEX and known.function in MASTER_FUNCTIONS:
+                continue
             try:
                 self._sign_known(native, known, *last)
             except SigningError as error:

@@ -563,6 +563,17 @@ def test_making_a_signer_starts_no_thread_and_imports_no_sdk() -> None:
     assert "False 1" == run_python(code)
 
 
+@pytest.mark.parametrize("account_index", [2**47 - 1, 2**47, 2**48 - 3])
+async def test_the_key_of_a_sub_account_or_a_pool_signs_what_is_not_a_masters(
+    api_key: tuple[str, str], account_index: int
+) -> None:
+    signer = make(api_key[0], account_index=account_index)
+    signed = await signer.cancel_all(nonce=1)
+    assert account_index == json.loads(signed.tx_info)["AccountIndex"]
+    assert f":{account_index}:" in await signer.auth_token(now_s=1_790_000_000, lifetime_s=600)
+    signer.close()
+
+
 async def test_a_closed_signer_signs_no_more(api_key: tuple[str, str]) -> None:
     signer = make(api_key[0])
     await signer.cancel_all(nonce=1)

@@ -210,16 +210,19 @@ def figures(
     ratios = [equity / maintenance[row.market_id] for row, equity in own_equity if maintenance[row.market_id]]
     if cross_maintenance:
         ratios.append(cross / cross_maintenance)
-    spot = next((row.balance for row in account.assets or [] if row.symbol.upper() == collateral), 0.0)
+    asset = next((row for row in account.assets or [] if row.symbol.upper() == collateral), None)
+    spot = 0.0 if asset is None else asset.balance
+    unified = account.account_trading_mode == UNIFIED
+    cash = asset.margin_balance if unified and asset is not None else account.collateral
     available = cross_free(account)
     return Figures(
         equity=None if spot_assets else round(total + spot, _ROUND),
         available_margin=available,
         margin_ratio=min([_MAX_RATIO, *ratios]),
-        withdrawable=max(min(available, account.collateral), 0.0),
+        withdrawable=max(min(available, cash), 0.0),
         total_maint_margin=round(cross_maintenance + sum(maintenance.values()), _ROUND),
         total_initial_margin=round(_cross_initial(account) + sum(row.allocated_margin for row in isolated), _ROUND),
-        collateral_equity=cross if account.account_trading_mode == UNIFIED else None,
+        collateral_equity=cross if unified else None,
     )
 
 
