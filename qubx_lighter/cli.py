@@ -133,7 +133,9 @@ def sim(
         raise click.ClickException(str(error)) from error
 
 
-_network = click.option("--network", help="mainnet or testnet; LIGHTER_NETWORK or mainnet if left out.")
+_network = click.option(
+    "--network", help="mainnet, testnet, robinhood or robinhood-testnet; LIGHTER_NETWORK or mainnet if left out."
+)
 _base_url = click.option("--base-url", help="Another venue, for example http://127.0.0.1:8765.")
 _symbols = click.option(
     "--symbols", required=True, metavar="BTC-USDC,...", help="Markets, as BTC-USDC or SPOT:ETH-USDC, or all."

@@ -154,15 +154,15 @@ class LeverageSettings:
     def set_leverage(self, instrument: Instrument, leverage: float) -> None:
         """Ask for a leverage, clamped to the market's limits; thread-safe, answers by event."""
         market = self._instruments.market(instrument)
-        lowest = max(market.min_initial_margin_fraction, 1)
-        if self.maker_only:
-            self._refused(instrument, "set_instrument_leverage", MAKER_ONLY)
-        elif not _is_leveraged(instrument):
+        if not _is_leveraged(instrument):
             self._refused(instrument, "set_instrument_leverage", "the venue has leverage on perpetuals alone")
         elif not 0 < leverage < math.inf:
             self._refused(instrument, "set_instrument_leverage", f"{leverage!r} is no leverage")
         else:
-            fraction = min(max(round(MARGIN_FRACTION_SCALE / leverage), lowest), MARGIN_FRACTION_SCALE)
+            fraction = max(round(MARGIN_FRACTION_SCALE / max(leverage, 1.0)), market.min_initial_margin_fraction, 1)
+            if self.maker_only and fraction != self._intended(market.market_id).fraction:
+                self._refused(instrument, "set_instrument_leverage", MAKER_ONLY)
+                return
             self._loop.call_soon_threadsafe(self._want, market.market_id, fraction, None)
 
     def set_margin_mode(self, instrument: Instrument, mode: str) -> bool:

@@ -47,9 +47,9 @@ class LighterStorage(IStorage):
     """Read Lighter's history; its instruments are made known to Qubx at once.
 
     Args:
-        base_url: of the venue, ``https://host``; or ``mainnet`` or ``testnet``, so that ``lighter::testnet`` works.
-        network: ``mainnet`` or ``testnet``, in place of ``base_url``. What is given nowhere comes from ``LIGHTER_*``
-            variables and the defaults of ``settings``.
+        base_url: of the venue, ``https://host``; or the name of a network, so that ``lighter::testnet`` works.
+        network: ``mainnet``, ``testnet``, ``robinhood`` or ``robinhood-testnet``, in place of ``base_url``. What is given
+            nowhere comes from ``LIGHTER_*`` variables and the defaults of ``settings``.
         symbol_format: ``BASE-QUOTE`` or ``BASEQUOTE``.
         cache_dir: where pages are kept; ``~/.qubx/cache/lighter`` by default, except for a venue on this machine, whose
             past may be another one every time it starts; False keeps none.

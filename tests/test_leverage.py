@@ -92,7 +92,7 @@ def test_many_instruments_leave_one_by_one(desk: Desk, venue: LiveVenue) -> None
     assert second["at"] - first["at"] >= PACE_US * 0.95  # the venue takes 40 a minute
 
 
-@pytest.mark.parametrize(("asked", "taken"), [(500.0, 200), (0.5, 10_000)])
+@pytest.mark.parametrize(("asked", "taken"), [(500.0, 200), (0.5, 10_000), (1e-320, 10_000)])
 def test_a_leverage_is_clamped_to_the_market(desk: Desk, venue: LiveVenue, asked: float, taken: int) -> None:
     desk.connector.set_instrument_leverage(desk.instrument("ETH-USDC"), asked)
     desk.until(lambda: settings(desk))

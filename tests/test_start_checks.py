@@ -138,6 +138,7 @@ def test_a_maker_only_key_makes_and_does_nothing_else(tmp_path: Path) -> None:
         resting = desk.until_status(desk.submit("ETH-USDC", 1.0, 3990.0, tif="gtx"), OrderStatus.ACCEPTED)
         desk.amend(resting, price=3980.0)
         desk.until(lambda: desk.order(resting).price == 3980.0)
+        desk.connector.set_instrument_leverage(eth, 20.0)  # what is configured is no change
         desk.connector.set_instrument_leverage(eth, 3.0)
         assert desk.connector.set_margin_mode(eth, "isolated") is False
         desk.cancel(desk.order(resting))
