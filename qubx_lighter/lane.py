@@ -5,29 +5,12 @@ Theory of operation. Three things run side by side on the loop:
 * ``_dispatch`` takes who is next in line once the budget has room, a nonce is to be had and few enough are ahead, gives it its
   nonce and has it signed; as many signatures as the signer has workers are made at a time.
 * ``_write`` takes what is signed in the order of the nonces, writes it and goes on without waiting for the answer.
-* One exchange for each message waits for the answer, which decides:
+* One exchange for each message waits for the answer (``exchange``), and settles nonces and outcomes.
 
-======================  ====================================================  ===========================
-the venue said          what it means                                         what happens here
-======================  ====================================================  ===========================
-200                     queued; the nonce is consumed                         outcome ACCEPTED
-21104 invalid nonce     nothing was executed                                  resync, sign anew, send again
-any other error code    nothing was executed, the nonce is free again         outcome REFUSED
-nothing left            nothing was executed                                  resync, sign anew, send again
-nothing came back       unknown                                               outcome UNKNOWN, resync
-======================  ====================================================  ===========================
-
-Only what was provably not executed is sent again: a retried order would be two orders. What is signed behind a nonce that
-turns out to be free or in doubt is never written: it goes back into line. A resync asks the venue for its next nonce and
-waits until nothing is under way, since an answer still to come would make that number wrong.
-Without a socket transactions go over REST, one at a time, by the same rules.
-
-Batches. What waits together may leave as one message, with consecutive nonces. The venue answers for all of them: 200, or
-one refusal that does not say whose it is, nor provably that nothing of the batch was done. So after such a refusal the very
-same signed transactions go out one by one: none can be executed twice, because its nonce is consumed by then. An invalid
-nonce (21104) in that second round means just this, or a nonce that somebody else took: the outcome is UNKNOWN. Any other
-refusal leaves its nonce free, which proves that nothing behind it was done: that is signed anew. So is a batch that stood
-behind a nonce of ours that was refused (``_hole``).
+What waits together may leave as one message, with consecutive nonces. What is signed behind a nonce that turns out to be free
+or in doubt is never written: it goes back into line. A resync asks the venue for its next nonce and waits until nothing is
+under way, since an answer still to come would make that number wrong. Without a socket transactions go over REST, one at a
+time, by the same rules.
 
 Mistakes, ours or a callback's, end in an outcome too: one that has left is UNKNOWN, one that has not is REFUSED.
 """
@@ -37,53 +20,27 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from loguru import logger
 
 from qubx_lighter.admission import Admission
-from qubx_lighter.constants import CODE_OK, Code
-from qubx_lighter.errors import LighterError, NotSentError, RateLimitedError, VenueError
-from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code, outcome_of_code, refusal_of
+from qubx_lighter.errors import RateLimitedError
+from qubx_lighter.exchange import Exchanges, Item, Listener, Queued
+from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code
 from qubx_lighter.protocol.key_watch import KeyWatch
-from qubx_lighter.protocol.lineup import Entry, Lineup
+from qubx_lighter.protocol.lineup import Lineup
 from qubx_lighter.protocol.nonce import NonceSequence
-from qubx_lighter.protocol.wire import ErrorBody, TxReply, TxRow
+from qubx_lighter.protocol.wire import TxRow
 from qubx_lighter.signer import SignedTx, Signer
 from qubx_lighter.transaction import Gate, Reply, Rest, Sent, Socket, Transaction
 
-_MAX_ATTEMPTS: Final = 5
-_SERVER_ERROR_STATUS: Final = 500
 _NONCE_WINDOW: Final = 16  # of single transactions; what is behind a refused one has to go out again
 _BATCHES_UNDER_WAY: Final = 3
 _COUNTERS: Final = ("transactions", "resyncs", "resent", "unknown", "withdrawn", "over_rest", "batches")
 _WITHDRAWN: Final = Reply(Outcome.REFUSED, message="cancelled before it was sent", withdrawn=True)
-
-
-@dataclass(slots=True, eq=False)
-class Queued(Entry):
-    """A transaction from its call to its outcome."""
-
-    transaction: Transaction = field(kw_only=True)
-    attempts: int = field(default=0, init=False)
-    finished: bool = field(default=False, init=False)
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    """A transaction with a nonce; ``open`` until it is decided what becomes of both."""
-
-    entry: Queued
-    nonce: int
-    signing: asyncio.Task[SignedTx]
-    open: bool = True
-    exchanged: bool = False
-
-    @property
-    def signed(self) -> SignedTx:
-        return self.signing.result()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,22 +92,36 @@ class Lane:
         self._on_outcome = on_outcome
         self._on_stranger = on_stranger
         self._nonces = NonceSequence(window=max(_NONCE_WINDOW, _BATCHES_UNDER_WAY * settings.batch_size))
-        self._synchronised_at = -1
-        self._hole: int | None = None  # some nonce up to this one is free: nothing that has a later one was executed
         self._watch = KeyWatch()
         self._met_stranger = False
         self._lineup: Lineup[Queued] = Lineup()
         self._admission: Admission[Queued] = Admission(
             loop=loop, gate=gate, patience_s=settings.timeout_s, on_change=self._notify, on_refused=self._no_room
         )
-        self._ahead: deque[list[_Item]] = deque()  # have nonces, are being signed, and are not written
-        self._out: set[_Item] = set()  # written, perhaps
-        self._exchanges: set[asyncio.Task[None]] = set()
+        self._ahead: deque[list[Item]] = deque()  # have nonces, are being signed, and are not written
         self._changed = asyncio.Event()
         self._dispatching = self._writing = False
         self._tasks: set[asyncio.Task[None]] = set()  # of those two
         self._closed = False
         self._stats: Counter[str] = Counter()
+        self._exchanges = Exchanges(
+            loop=loop,
+            socket=socket,
+            rest=rest,
+            api_key_index=signer.api_key_index,
+            nonces=self._nonces,
+            watch=self._watch,
+            listener=Listener(
+                answered=self._admission.observe,
+                finished=self._finish,
+                returned=self._return,
+                ready=self._ensure_running,
+                changed=self._notify,
+            ),
+            stats=self._stats,
+            timeout_s=settings.timeout_s,
+            retry_pause_s=settings.retry_pause_s,
+        )
 
     @property
     def api_key_index(self) -> int:
@@ -160,7 +131,7 @@ class Lane:
     @property
     def load(self) -> int:
         """How many transactions have no outcome yet."""
-        return len(self._lineup) + sum(map(len, self._ahead)) + len(self._out)
+        return len(self._lineup) + sum(map(len, self._ahead)) + len(self._exchanges.out)
 
     def holds(self, order_id: str) -> bool:
         """Tell whether a transaction of an order is under way here."""
@@ -186,19 +157,19 @@ class Lane:
 
     def stats(self) -> dict[str, int]:
         """Count what happened since the start."""
-        now = {"queued": len(self._lineup), "in_flight": len(self._out)}
+        now = {"queued": len(self._lineup), "in_flight": len(self._exchanges.out)}
         return dict.fromkeys(_COUNTERS, 0) | self._stats | now
 
     async def close(self) -> None:
         """Stop sending: what has left is UNKNOWN without an answer, what has not is REFUSED."""
         self._closed = True
         signing = [item.signing for group in self._ahead for item in group]
-        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._exchanges, *signing]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._exchanges.tasks, *signing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, self._admission.close(), return_exceptions=True)
-        for item in list(self._out):
-            self._unknown(item, "closed before the answer came")
+        for item in list(self._exchanges.out):
+            self._exchanges.unknown(item, "closed before the answer came")
         self._give_up("closed")
 
     # --- who is next -------------------------------------------------------------------------------------------------
@@ -233,7 +204,7 @@ class Lane:
 
     def _has_room(self) -> bool:
         """Tell whether more may be signed; over REST the order of arrival is only sure one at a time."""
-        if not self._socket.connected and (self._exchanges or self._ahead):
+        if not self._socket.connected and (self._exchanges.tasks or self._ahead):
             return False
         return sum(map(len, self._ahead)) < self._signer.workers
 
@@ -243,7 +214,7 @@ class Lane:
         items = []
         for entry in group:
             nonce = self._nonces.allocate()
-            items.append(_Item(entry, nonce, self._run(self._sign(entry, nonce), _retrieved)))
+            items.append(Item(entry, nonce, self._run(self._sign(entry, nonce), _retrieved)))
         self._ahead.append(items)
         self._ensure_running()
 
@@ -252,7 +223,7 @@ class Lane:
 
     async def _synchronise(self) -> None:
         """Ask for the next nonce, once nothing is under way that may change it."""
-        if self._exchanges or self._nonces.outstanding:
+        if self._exchanges.tasks or self._nonces.outstanding:
             await self._wait()
             return
         self._stats["resyncs"] += 1
@@ -266,9 +237,7 @@ class Lane:
             self._meet_stranger(
                 f"the venue's next nonce, {next_nonce}, counts transactions that this process never sent"
             )
-        self._synchronised_at = next_nonce
-        self._nonces.synchronise(next_nonce)
-        self._hole = None
+        self._exchanges.synchronised(next_nonce)
 
     # --- the wire ----------------------------------------------------------------------------------------------------
 
@@ -290,15 +259,15 @@ class Lane:
                 behind = [item for later in self._ahead for item in later]
                 self._ahead.clear()
                 self._take_back([*group[ready:], *behind])
-            self._out.update(group[:ready])
+            self._exchanges.out.update(group[:ready])
             if ready:
                 await self._send_off(group[:ready])
             self._notify()
 
-    def _take_back(self, items: Sequence[_Item]) -> None:
+    def _take_back(self, items: Sequence[Item]) -> None:
         """Undo that these got nonces: whose signature failed is refused, the others go back into line."""
         for item in reversed(items):
-            self._settle(item)
+            self._exchanges.settle(item)
             self._nonces.refused(item.nonce)
         for item in items:
             if item.signing.done() and (error := item.signing.exception()) is not None:
@@ -306,202 +275,33 @@ class Lane:
                 self._finish(item.entry, Reply(Outcome.REFUSED, 0, str(error), "", item.nonce))
             else:
                 self._admission.stayed([item.entry])
-                self._withdraw(self._lineup.put(item.entry))
+                self._return(item.entry)
         self._ensure_running()
 
-    async def _send_off(self, group: list[_Item]) -> None:
+    async def _send_off(self, group: list[Item]) -> None:
         if len(group) > 1 and self._socket.connected:
             self._stats["batches"] += 1
-            for item in group:
-                self._leaves(item)
-            self._exchange(group, self._exchange_batch(group))
+            self._leave(group)
             return
         for number, item in enumerate(group):
             if number and self._nonces.needs_sync:
                 self._take_back(group[number:])
                 return
-            self._leaves(item)
-            task = self._exchange([item], self._exchange_one(item))
+            exchange = self._leave([item])
             if not self._socket.connected:
                 self._stats["over_rest"] += 1
-                await asyncio.wait({task})
+                await asyncio.wait({exchange})
 
-    def _leaves(self, item: _Item) -> None:
-        entry, signed = item.entry, item.signed
-        # Behind a refused one every nonce is wrong: only the first after a resync fails by itself.
-        entry.attempts += item.nonce == self._synchronised_at
-        self._watch.written(item.nonce, signed.tx_hash)
-        self._stats["transactions"] += 1
-        if entry.transaction.on_sent is not None:
-            self._call(entry, entry.transaction.on_sent, Sent(signed.tx_hash, item.nonce, self.api_key_index))
-
-    def _exchange(self, items: list[_Item], exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        def ended(task: asyncio.Task[None]) -> None:
-            self._exchanges.discard(task)
-            if not task.cancelled():
-                for item in items:
-                    if item.open:  # it may have left, and nobody will ever know
-                        self._unknown(item, f"an unexpected error: {task.exception()!r}")
-            self._notify()
-
-        task = self._run(exchange, ended)
-        self._exchanges.add(task)
+    def _leave(self, items: list[Item]) -> asyncio.Task[None]:
+        self._stats["transactions"] += len(items)
         for item in items:
-            item.exchanged = True
-        return task
+            on_sent = item.entry.transaction.on_sent
+            if on_sent is not None:
+                self._call(item.entry, on_sent, Sent(item.signed.tx_hash, item.nonce, self.api_key_index))
+        return self._exchanges.leave(items)
 
-    # --- the answers -------------------------------------------------------------------------------------------------
-
-    async def _exchange_one(self, item: _Item) -> None:
-        try:
-            reply = await self._send(item)
-        except LighterError as error:
-            if not _not_executed(error):
-                self._unknown(item, error)
-                return
-            code = _code(error)
-            # What could not be written is its own failure, whichever nonce it had.
-            item.entry.attempts += code == 0 and item.nonce != self._synchronised_at
-            if code in (0, Code.INVALID_NONCE):
-                await self._resend([item], error)
-            else:
-                self._refused(item, error)
-        else:
-            self._accepted(item, reply, reply.tx_hash)
-
-    async def _exchange_batch(self, batch: list[_Item]) -> None:
-        first = batch[0]
-        request_id = f"{self.api_key_index}-{first.entry.number}-{first.nonce}-{len(batch)}"
-        types, infos = [item.signed.tx_type for item in batch], [item.signed.tx_info for item in batch]
-        try:
-            sending = self._socket.send_transactions(request_id, types, infos, self._settings.timeout_s)
-            reply = self._taken(await sending)
-        except LighterError as error:
-            if not _not_executed(error):
-                for item in batch:
-                    self._unknown(item, error)
-            elif _code(error) == 0 or (_code(error) == Code.INVALID_NONCE and self._is_behind_a_hole(first)):
-                for item in batch:
-                    item.entry.attempts += _code(error) == 0 and item.nonce != self._synchronised_at
-                await self._resend(batch, error)
-            elif _concerns_all(error):
-                for item in reversed(batch):
-                    self._free(item)
-                for item in batch:
-                    self._refused(item, error)
-            else:
-                logger.info("lighter: {} transactions go out one by one: {}", len(batch), error)
-                self._nonces.invalidate()
-                if _code(error) != Code.INVALID_NONCE:
-                    self._note_hole(batch[-1].nonce)
-                await self._one_by_one(batch)
-        else:
-            hashes = reply.tx_hash if isinstance(reply.tx_hash, list) else []
-            for number, item in enumerate(batch):
-                self._accepted(item, reply, hashes[number] if number < len(hashes) else "")
-
-    async def _one_by_one(self, batch: list[_Item]) -> None:
-        """Send the transactions of a refused batch again, byte for byte the same."""
-        for number, item in enumerate(batch):
-            try:
-                reply = await self._send(item)
-            except LighterError as error:
-                if not _not_executed(error) or _code(error) in (0, Code.INVALID_NONCE):
-                    self._unknown(item, error)
-                    continue
-                self._refused(item, error)
-                await self._resend(batch[number + 1 :], error)
-                return
-            self._accepted(item, reply, reply.tx_hash)
-
-    async def _send(self, item: _Item) -> TxReply:
-        signed = item.signed
-        if self._socket.connected:
-            request_id = f"{self.api_key_index}-{item.entry.number}-{item.nonce}"
-            timeout = self._settings.timeout_s
-            return self._taken(await self._socket.send_transaction(request_id, signed.tx_type, signed.tx_info, timeout))
-        try:
-            reply = await self._rest.send_transaction(signed.tx_type, signed.tx_info)
-        except VenueError as error:
-            self._admission.observe(TxReply(error=ErrorBody(error.code, error.message)))
-            raise
-        return self._taken(reply)
-
-    def _taken(self, reply: TxReply) -> TxReply:
-        """Return a reply that says 200.
-
-        Raises:
-            VenueError: it says anything else.
-        """
-        self._admission.observe(reply)
-        if reply.error is not None:
-            raise VenueError(reply.error.code, reply.error.message)
-        if reply.code != CODE_OK:
-            raise VenueError(reply.code, reply.message)
-        return reply
-
-    async def _resend(self, items: Sequence[_Item], error: LighterError) -> None:
-        """Have transactions signed anew that provably were not executed, those that may be tried again."""
-        for item in reversed(items):
-            self._free(item)
-        if _code(error) == Code.INVALID_NONCE:
-            self._nonces.invalidate()
-        again = [item.entry for item in items if item.entry.attempts < _MAX_ATTEMPTS]
-        for item in items:
-            if item.entry.attempts >= _MAX_ATTEMPTS:
-                self._refused(item, error)
-            else:
-                logger.info("lighter: {} goes out again: {}", item.entry.transaction.label, error)
-                self._withdraw(self._lineup.put(item.entry))
-        if again:
-            self._stats["resent"] += len(again)
-            await asyncio.sleep(self._settings.retry_pause_s * max(again[0].attempts - 1, 0))
-            self._ensure_running()
-
-    # --- what becomes of a nonce and its transaction -----------------------------------------------------------------
-
-    def _accepted(self, item: _Item, reply: TxReply, tx_hash: str | list[str]) -> None:
-        self._settle(item)
-        self._nonces.accepted(item.nonce)
-        told = tx_hash if isinstance(tx_hash, str) else ""
-        self._watch.accepted(item.nonce, told)
-        self._finish(
-            item.entry,
-            Reply(Outcome.ACCEPTED, CODE_OK, reply.message, told or item.signed.tx_hash, item.nonce),
-        )
-
-    def _refused(self, item: _Item, error: LighterError) -> None:
-        if item.open:
-            self._free(item)
-        text = error.message if isinstance(error, VenueError) else str(error)
-        code = _code(error)
-        cause = cause_of_code(code) if code else Cause.UNKNOWN
-        self._finish(item.entry, Reply(Outcome.REFUSED, code, text, item.signed.tx_hash, item.nonce, cause))
-
-    def _unknown(self, item: _Item, reason: object) -> None:
-        self._settle(item)
-        self._nonces.unknown(item.nonce)
-        self._watch.unknown(item.nonce)
-        self._stats["unknown"] += 1
-        logger.warning("lighter: outcome of {} is unknown: {}", item.entry.transaction.label, reason)
-        self._finish(item.entry, Reply(Outcome.UNKNOWN, 0, str(reason), item.signed.tx_hash, item.nonce))
-
-    def _free(self, item: _Item) -> None:
-        """Note that a nonce was not consumed: it is given out again, or else it is a hole in front of later ones."""
-        self._settle(item)
-        self._nonces.refused(item.nonce)
-        if self._nonces.needs_sync:
-            self._note_hole(item.nonce)
-
-    def _settle(self, item: _Item) -> None:
-        item.open = False
-        self._out.discard(item)
-
-    def _is_behind_a_hole(self, item: _Item) -> bool:
-        return self._hole is not None and item.nonce > self._hole
-
-    def _note_hole(self, nonce: int) -> None:
-        self._hole = nonce if self._hole is None else min(self._hole, nonce)
+    def _return(self, entry: Queued) -> None:
+        self._withdraw(self._lineup.put(entry))
 
     # --- outcomes ----------------------------------------------------------------------------------------------------
 
@@ -527,10 +327,12 @@ class Lane:
 
     def _give_up(self, reason: str, code: int = 0) -> None:
         """Refuse all that have not left."""
-        behind = [item for item in self._out if not item.exchanged] + [item for group in self._ahead for item in group]
+        behind = [item for item in self._exchanges.out if not item.exchanged] + [
+            item for group in self._ahead for item in group
+        ]
         self._ahead.clear()
         for item in sorted(behind, key=lambda item: -item.nonce):
-            self._free(item)
+            self._exchanges.free(item)
         cause = cause_of_code(code) if code else Cause.UNKNOWN
         for entry in sorted([item.entry for item in behind] + self._lineup.clear(), key=lambda entry: entry.number):
             self._finish(entry, Reply(Outcome.REFUSED, code, f"not sent: {reason}", cause=cause))
@@ -582,23 +384,6 @@ def _retrieved(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _may_leave(item: _Item) -> bool:
+def _may_leave(item: Item) -> bool:
     """Tell whether a transaction is signed and still wanted."""
     return not item.entry.unwanted and not item.signing.cancelled() and item.signing.exception() is None
-
-
-def _not_executed(error: LighterError) -> bool:
-    """Tell whether ``error`` proves that the venue did nothing: a refusal, or nothing left this machine."""
-    if isinstance(error, VenueError):
-        return outcome_of_code(error.code) is Outcome.REFUSED and error.status < _SERVER_ERROR_STATUS
-    return isinstance(error, NotSentError)
-
-
-def _code(error: LighterError) -> int:
-    return error.code if isinstance(error, VenueError) else 0
-
-
-def _concerns_all(error: LighterError) -> bool:
-    """Tell whether a refusal of a batch is of the account or its pace, not of one of the transactions."""
-    refusal = refusal_of(_code(error))
-    return refusal.is_auth or refusal.cause is Cause.RATE_LIMITED

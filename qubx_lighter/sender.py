@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from qubx_lighter.lane import Lane, LaneSettings, Queued
+from qubx_lighter.exchange import Queued
+from qubx_lighter.lane import Lane, LaneSettings
 from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.protocol.requests import signed_by
 from qubx_lighter.protocol.wire import TxRow
