@@ -27,6 +27,7 @@ from qubx_lighter.sim.candles import (
     add_up,
     on_grid,
 )
+from qubx_lighter.sim.index_price import IndexPrice
 from qubx_lighter.sim.model import MarketSpec, Trade
 from qubx_lighter.sim.past import Past
 from qubx_lighter.sim.rescaling import RescaledPast, Rescaling
@@ -68,6 +69,7 @@ class MarketHistory:
 
     Attributes:
         trades: all that can be asked for of its own; a past's come after.
+        index: its premium over the index price.
     """
 
     def __init__(self, spec: MarketSpec, seed: int = 0, opened_at: int = 0) -> None:
@@ -79,6 +81,7 @@ class MarketHistory:
         if spec.past_price_ticks:
             self._past = Past(seed, spec, self._opened_at_ms)
         self._begin_price_ticks = spec.initial_price_ticks
+        self.index = IndexPrice(seed, spec.market_id, self.funding_rate)
         self._candles = Series(TRADE_COLUMNS)
         self._marks = Series(MARK_COLUMNS)
 

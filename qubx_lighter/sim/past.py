@@ -99,6 +99,12 @@ def funding_rates(seed: int, market_id: int, start_hour: int, stop_hour: int) ->
     return rates
 
 
+def noise(seed: int, market_id: int, purpose: str, times: _Ints, *, shift: int, reach: int) -> _Ints:
+    """Give noise of up to ``reach`` and a sign at ascending times: straight lines between random points 2**shift apart."""
+    drawn: _Ints = _lattice(_key(seed, market_id, purpose), times, shift) * reach >> _NOISE_BITS
+    return drawn
+
+
 class _Trades(NamedTuple):
     """What the slots of some minutes hold: arrays of (slots, minutes)."""
 

@@ -491,7 +491,8 @@ def _market_rules(spec: MarketSpec) -> Row:
 
 def market_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
     """Write a perpetual as ``orderBookDetails`` does."""
-    mark = price_text(spec, engine.mark_price_ticks(spec.market_id))
+    mark = engine.mark_price_ticks(spec.market_id)
+    premium = engine.history(spec.market_id).index.at(now_ms * 1000)
     return _traded_row(engine, spec, now_ms) | {
         "quote_multiplier": 1,
         "default_initial_margin_fraction": spec.default_initial_margin_fraction,
@@ -513,8 +514,8 @@ def market_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
         "funding_clamp_small": "0.0500",
         "funding_clamp_big": "4.0000",
         "base_interest_rate": "0.0100",
-        "mark_price": mark,
-        "index_price": mark,
+        "mark_price": price_text(spec, mark),
+        "index_price": price_text(spec, premium.index_ticks(mark)),
         "market_flags": 0,
         "funding_premium_multiplier": 1,
     }

@@ -1,8 +1,8 @@
 """What ``market_stats`` and ``spot_market_stats`` send: the figures of markets, every second, of those that changed.
 
 Of perpetuals these are mark and index price, open interest and funding, of spot markets prices and the last day's trades.
-Binary options, and types that nobody knows, are in neither. There is no index but the mark price, so the premium is zero;
-the hourly rates are those of the venue's history, which are drawn, not derived from the premium.
+Binary options, and types that nobody knows, are in neither. Index price, premium and the estimate of the running hour's rate come
+from ``index_price``, the last settled rate from the venue's history. Of a spot market the index price is the mark price.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ALL: Final = -1
 _HOUR_US: Final = 3_600_000_000
 _SETTLED_AFTER_MS: Final = 2  # the full hour, as in captured frames
 _RATE_DECIMALS: Final = 4
+_NO_LIMIT: Final = "72057594037927936.000000"
 
 
 class StatsFeed:
@@ -84,28 +85,41 @@ class StatsFeed:
         history, hour = self._engine.history(spec.market_id), now // _HOUR_US
         mark = self._engine.mark_price_ticks(spec.market_id)
         interest = self._engine.quote_micro(spec.market_id, mark, self._engine.open_interest_lots(spec.market_id))
-        price = rows.price_text(spec, mark)
+        premium = history.index.at(now)
         return {
             "symbol": spec.symbol,
             "market_id": spec.market_id,
-            "index_price": price,
-            "mark_price": price,
+            "index_price": rows.price_text(spec, premium.index_ticks(mark)),
+            "mark_price": rows.price_text(spec, mark),
+            **self._touch(spec),
             "open_interest": rows.micro_text(interest),
+            "open_interest_limit": _NO_LIMIT,
+            "funding_clamp_small": "0.0500",
+            "funding_clamp_big": "4.0000",
+            "base_interest_rate": "0.0100",
             "last_trade_price": rows.price_text(spec, history.last_trade_ticks()),
-            "current_funding_rate": rows.decimal_text(history.funding_rate(hour + 1), _RATE_DECIMALS),
+            "current_funding_rate": rows.decimal_text(premium.estimate_ppm, _RATE_DECIMALS),
             "funding_rate": rows.decimal_text(history.funding_rate(hour), _RATE_DECIMALS),
             "funding_timestamp": hour * _HOUR_US // 1000 + _SETTLED_AFTER_MS,
-            "premium": "0.0000",
+            "premium": rows.decimal_text(premium.ppm, _RATE_DECIMALS),
         }
 
     def _spot_row(self, spec: MarketSpec, now: int) -> Row:
-        history, book = self._engine.history(spec.market_id), self._engine.book(spec.market_id)
-        bid, ask = book.best_bid_ticks, book.best_ask_ticks
-        middle = rows.decimal_text((bid + ask) * 5, spec.price_decimals + 1) if bid and ask else ""
+        history = self._engine.history(spec.market_id)
         return {
             "symbol": spec.symbol,
             "market_id": spec.market_id,
             "index_price": rows.price_text(spec, self._engine.mark_price_ticks(spec.market_id)),
-            "mid_price": middle,
+            "mid_price": self._touch(spec)["mid_price"],
             "last_trade_price": rows.price_text(spec, history.last_trade_ticks()),
         } | rows.daily_figures(spec, history.last_day(now // 1000))
+
+    def _touch(self, spec: MarketSpec) -> Row:
+        """Write the best prices and their middle; empty texts where a side is."""
+        book = self._engine.book(spec.market_id)
+        bid, ask = book.best_bid_ticks, book.best_ask_ticks
+        return {
+            "mid_price": rows.decimal_text((bid + ask) * 5, spec.price_decimals + 1) if bid and ask else "",
+            "best_bid_price": rows.price_text(spec, bid) if bid else "",
+            "best_ask_price": rows.price_text(spec, ask) if ask else "",
+        }

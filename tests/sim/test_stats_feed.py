@@ -79,9 +79,18 @@ def test_figures_agree_with_the_engine_and_with_the_history_of_fundings() -> Non
     assert round(lots * ticks / 1e6, 6) == row.open_interest
     hour = rig.now // HOUR_US
     history = rig.engine.history(0)
-    assert (history.funding_rate(hour) / 1e4, history.funding_rate(hour + 1) / 1e4) == (
+    premium = history.index.at(rig.now)
+    assert (history.funding_rate(hour) / 1e4, premium.estimate_ppm / 1e4, premium.ppm / 1e4) == (
         row.funding_rate,
         row.current_funding_rate,
+        float(row.premium),
+    )
+    assert row.index_price != row.mark_price
+    assert abs((row.mark_price / row.index_price - 1) * 100 - float(row.premium)) < 0.0003, "as far as ticks can tell"
+    book = rig.engine.book(0)
+    told = json.loads(rig.texts[0])["market_stats"]["0"]
+    assert (book.best_bid_ticks, book.best_ask_ticks) == tuple(
+        round(float(told[name]) * 100) for name in ("best_bid_price", "best_ask_price")
     )
     assert hour * 3_600_000 == row.funding_timestamp - row.funding_timestamp % 3_600_000
     rig.texts.clear()
