@@ -370,7 +370,7 @@ class LighterAccountProcessor:
         async with self._snapshot_lock:
             connection, followed = self._connections, self._follows()
             try:
-                snapshot = await self._queries.snapshot(include_orders=include_orders)
+                snapshot = await self._queries.snapshot(include_orders=include_orders, on_orders=self._orders.listed)
                 await asyncio.sleep(_SETTLE_S)
                 if not (followed and self._follows() and connection == self._connections):
                     await self._catch_up_deals()

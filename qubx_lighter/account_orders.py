@@ -126,6 +126,18 @@ class AccountOrders:
                         self._tracker.observe(row)
                         self._untold.add(row.order_index)
 
+    def listed(self, rows: list[wire.OrderRow]) -> None:
+        """Say what the list for a snapshot adds to what the channels told; orders unknown so far are left to the snapshot.
+
+        Qubx takes no price or size from a snapshot, so an amend whose row was lost would never be known.
+        """
+        self.learn_standing([row for row in rows if self._tracker.latest(row.order_index) is None])
+        for row in rows:
+            try:
+                self._observe(row)
+            except WireError as error:
+                logger.error("lighter: order {}: {}", row.order_index, error)
+
     def observe_all(self, rows: list[wire.OrderRow]) -> None:
         """Say what is new in each row; one in a state that this version does not know leaves the others their say."""
         for row in rows:
@@ -337,13 +349,15 @@ class AccountOrders:
             await self._not_listed(asked, market.market_id, complete=found.complete)
             return
         rested = self._tracker.rested(row.order_index)
-        self._tracker.observe(row)
+        news = {transition.kind for transition in self._tracker.observe(row)}
         row = self._tracker.latest(row.order_index) or row  # REST may be behind the channels
         if is_terminal(row.status):
             await self._deliver_trades_of(row)
             self._emit_end(row, rested=rested)
             return
         self._emit(self._converter.accepted(row))
+        if TransitionKind.AMENDED in news:  # and no channel has shown it
+            self._emit(self._updated(row))
         if row.filled_base_amount:
             await self._deliver_trades_of(row)
             self._emit(self._converter.partially_filled(row))

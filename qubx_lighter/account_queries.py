@@ -124,8 +124,12 @@ class AccountQueries:
         row = await self._client.transaction(request.tx_hash)
         return row is not None and row.status == _TX_PENDING and failure(row) is None
 
-    async def snapshot(self, *, include_orders: bool) -> AccountSnapshot:
+    async def snapshot(
+        self, *, include_orders: bool, on_orders: Callable[[list[wire.OrderRow]], None] = lambda _: None
+    ) -> AccountSnapshot:
         """Fetch the whole account; ``as_of`` is the local time before the first request.
+
+        ``on_orders`` gets the rows of the working orders as soon as they are there.
 
         Raises:
             LighterError: a part could not be fetched, or holds a market that the venue does not list.
@@ -134,6 +138,7 @@ class AccountQueries:
         orders = await self._orders() if include_orders else None
         account = await self._client.account(self._account)
         await self._know_markets(account, orders or [])
+        on_orders(orders or [])
         self._on_account(account)
         # Qubx books a deal later than this on top of the row. All before `as_of` is in it; the venue may vouch for more.
         time = max(as_of, to_dt64(units.time_ns(account.transaction_time)))

@@ -349,7 +349,7 @@ class Desk:
         try:
             self.until(lambda: self.view() == self.venue.truth())
         except AssertionError:
-            assert self.venue.truth() == self.view()
+            raise AssertionError(f"at the venue: {self.venue.truth()}\nin Qubx:      {self.view()}") from None
 
     def close(self) -> None:
         """Close in Qubx's order."""

@@ -344,6 +344,16 @@ def test_a_position_in_a_market_outside_the_universe_is_kept(venue: LiveVenue) -
         desk.close()
 
 
+def test_a_lost_amend_is_found_by_the_reconciler(desk: Desk, venue: LiveVenue) -> None:
+    order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3990.0), OrderStatus.ACCEPTED)
+    venue.fault(Kind.LOSE, ORDERS)
+    venue.fault(Kind.SWALLOW, AMEND)
+    desk.amend(desk.order(order), price=3991.0)
+    desk.until(lambda: desk.order(order).price == 3991.0 and desk.order(order).status is OrderStatus.ACCEPTED)
+    desk.until_equal()
+    assert 1 == transactions(venue, TxType.MODIFY_ORDER)
+
+
 # --- "snapshot: any failed leg -> no event; NaN-free last_update_time; avg price > 0; as_of local & before fetch" -------
 
 
