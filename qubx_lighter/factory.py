@@ -149,10 +149,12 @@ class Gateway:
         """Fetch the markets and make them known to Qubx.
 
         Raises:
-            ConfigurationError: the venue cannot be reached; says where and what to check.
+            ConfigurationError: the venue cannot be reached, or has another collateral; says where and what to check.
         """
         try:
             self.run(self._load_markets(), self.settings.startup_timeout_s)
+        except ConfigurationError:
+            raise
         except LighterError as error:
             raise ConfigurationError(
                 f"Lighter cannot be reached at {self.settings.base_url}: {error}. "
@@ -162,9 +164,13 @@ class Gateway:
         self._stop_observing = observe_unknown(self.ctx.exchange_name.upper(), self._report_unknown)
 
     async def _load_markets(self) -> None:
-        self.settings = await confirm_collateral(self.client, self.settings)
-        self.instruments.collateral = self.settings.collateral
-        await self.instruments.load()
+        try:
+            self.settings = await confirm_collateral(self.client, self.settings)
+            self.instruments.collateral = self.settings.collateral
+            await self.instruments.load()
+        except BaseException:
+            await self.client.close()
+            raise
 
     def _report_unknown(self, symbol: str, close: list[str]) -> None:
         hint = f"did you mean {', '.join(close)}?" if close else "`qubx-lighter instruments` lists what there is"
@@ -296,7 +302,13 @@ def create_connector(ctx: ConnectorBuildContext) -> LighterConnector:
     if gateway is None:
         gateway = Gateway(ctx, _settings(ctx))
         gateway.load_markets()
-    return _ReadOnlyAccount(gateway, ctx).connector if gateway.settings.read_only else _Account(gateway, ctx).connector
+    try:
+        return (
+            _ReadOnlyAccount(gateway, ctx).connector if gateway.settings.read_only else _Account(gateway, ctx).connector
+        )
+    except LighterError:  # the run ends before it began: nobody would close the data provider
+        gateway.close_market()
+        raise
 
 
 class _Account:

@@ -70,10 +70,12 @@ async def test_a_venue_that_cannot_be_asked_is_believed(log: list[str]) -> None:
     assert any("network could not be checked" in line for line in log)
 
 
-def test_a_run_with_the_wrong_chain_does_not_start(tmp_path: Path) -> None:
+def test_a_run_with_the_wrong_chain_or_collateral_does_not_start(tmp_path: Path) -> None:
     venue = LiveVenue(tmp_path)
     with pytest.raises(click.ClickException, match="network id is 304, and chain_id is 300"):
         Desk(venue, chain_id=300)
+    with pytest.raises(click.ClickException, match=r"^params\.collateral is USDT.*margined in USDC"):
+        Desk(venue, collateral="USDT")
     venue.close()
 
 
