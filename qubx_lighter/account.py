@@ -157,6 +157,7 @@ class LighterAccountProcessor:
             f"notification/{self._account}": self._on_notifications,
         }
         self._notified: deque[str | int] = deque(maxlen=_NOTIFICATIONS)
+        self._hears_notifications = False
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -268,12 +269,15 @@ class LighterAccountProcessor:
 
     def _on_notifications(self, kind: str, raw: bytes) -> None:
         """Pass on what the venue has to say; what it did to positions is told by the deals."""
+        known_before = kind == "subscribed" and not self._hears_notifications
+        self._hears_notifications = True
         for note in wire.decode(wire.NotificationsFrame, raw).notifs or []:
-            if note.id not in self._notified:
-                self._notified.append(note.id)
-                if kind != "subscribed":
-                    self._stats["notifications"] += 1
-                    logger.warning("lighter: the venue notifies account {}: {}", self._account, describe(note))
+            if note.id in self._notified:
+                continue
+            self._notified.append(note.id)
+            if not known_before:
+                self._stats["notifications"] += 1
+                logger.warning("lighter: the venue notifies account {}: {}", self._account, describe(note))
 
     def _push(self, pushes: list[Push]) -> None:
         for push in pushes:

@@ -98,6 +98,10 @@ class ReadOnlyConnector(LighterConnector):
         self._stats = stats
         self._told_leverage = False
 
+    def make_client_id(self, suggested: str) -> str:
+        """Keep Qubx's id: nothing will carry it."""
+        return suggested
+
     # --- what is refused ---------------------------------------------------------------------------------------------
 
     def submit_order(self, request: OrderRequest) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from qubx.core.basics import OrderOrigin, OrderStatus
@@ -178,6 +179,23 @@ def test_deleveraging_is_a_deal_without_an_order_and_an_error(heavy: Desk, venue
     known = len(heavy.of_type(AccountSnapshotEvent))
     heavy.until(lambda: len(heavy.of_type(AccountSnapshotEvent)) > known)
     heavy.until_equal()
+
+
+def test_old_notifications_are_left_alone_and_those_of_a_lost_connection_are_not(desk: Desk) -> None:
+    processor = desk.connector.account  # type: ignore[attr-defined]
+    known = processor.stats()["notifications"]
+
+    def frame(*ids: str) -> bytes:
+        return msgspec.json.encode({"notifs": [{"id": one, "kind": "announcement", "content": one} for one in ids]})
+
+    for kind, ids, told in (
+        ("update", ("old", "new"), 2),
+        ("subscribed", ("old", "new", "missed"), 3),
+        ("subscribed", ("old", "new", "missed"), 3),
+        ("update", ("missed",), 3),
+    ):
+        desk.call(processor._on_notifications, kind, frame(*ids))
+        assert known + told == processor.stats()["notifications"]
 
 
 # --- ends ------------------------------------------------------------------------------------------------------------

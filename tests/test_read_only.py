@@ -122,6 +122,24 @@ def test_there_is_no_write_that_is_not_refused(desk: Desk) -> None:
         assert name in vars(ReadOnlyConnector)
 
 
+def test_what_reads_needs_nothing_that_writes(desk: Desk) -> None:
+    """A method that is inherited from the connector that trades may not ask for its parts."""
+    connector = connector_of(type("Context", (), {"_connectors": {"LIGHTER": desk.connector}})())
+    instrument = desk.instrument("ETH-USDC")
+    assert "qubx_ETH-USDC_1" == connector.make_client_id("qubx_ETH-USDC_1")
+    assert (None, float("inf")) == (
+        connector.get_adl_level(instrument),
+        connector.get_max_instrument_notional(instrument),
+    )
+    assert not connector.is_simulated_trading
+    assert {} == {name: value for name, value in connector.stats().items() if value < 0}
+    assert ([], []) == (connector.wallet_moves(), connector.debt_repayments())
+    assert connector.is_ws_ready()
+    assert connector.reconnect()
+    desk.until(lambda: not connector.is_ws_ready())
+    desk.until(connector.is_ws_ready)
+
+
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
