@@ -221,6 +221,7 @@ class Engine:
     def _create_market(self, spec: MarketSpec) -> None:
         if spec.market_id in self.markets:
             raise VenueError(Code.INVALID_PARAM, "market exists")
+        listing_changes.check_spec(spec)
         lot_units = listing_changes.lot_units(spec, self.assets)
         self.markets[spec.market_id] = spec
         self._sequencer.open_market(spec, lot_units)

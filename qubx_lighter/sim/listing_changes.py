@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from qubx_lighter.constants import Code
+from qubx_lighter.constants import MAX_PRICE_TICKS, NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.assets import USDC
 from qubx_lighter.sim.market import Market
@@ -29,6 +29,27 @@ from qubx_lighter.sim.sequencer import Sequencer
 
 _SETTLED: Final = "settled"
 _MAX_DECIMALS: Final = 12
+_LAST_MARKET: Final = 32_767
+
+
+def check_spec(spec: MarketSpec) -> None:
+    """Insist on rules that a market can have.
+
+    Raises:
+        VenueError: 20001, names the first that it cannot.
+    """
+    wrong = {
+        "market_id": not 0 <= spec.market_id <= _LAST_MARKET or spec.market_id == NIL_MARKET_INDEX,
+        "symbol": not spec.symbol,
+        "price_decimals": not 0 <= spec.price_decimals <= _MAX_DECIMALS,
+        "size_decimals": not 0 <= spec.size_decimals <= _MAX_DECIMALS,
+        "min_base_lots": spec.min_base_lots < 1,
+        "min_quote_micro": spec.min_quote_micro < 0,
+        "initial_price_ticks": not 0 <= spec.initial_price_ticks <= MAX_PRICE_TICKS,
+    }
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise VenueError(Code.INVALID_PARAM, f"invalid param: {name}")
 
 
 def lot_units(spec: MarketSpec, assets: dict[int, AssetSpec]) -> int:
@@ -75,6 +96,7 @@ def carry_out(
 def _changed(sequencer: Sequencer, market: Market, command: ChangeMarket, assets: dict[int, AssetSpec]) -> MarketSpec:
     changes = {name: value for name, value in msgspec.structs.asdict(command).items() if value is not None}
     spec = msgspec.structs.replace(market.spec, **changes)
+    check_spec(spec)
     rescaling = Rescaling(
         spec.price_decimals - market.spec.price_decimals, spec.size_decimals - market.spec.size_decimals
     )
@@ -91,8 +113,6 @@ def _changed(sequencer: Sequencer, market: Market, command: ChangeMarket, assets
 
 
 def _check_grid(sequencer: Sequencer, spec: MarketSpec, rescaling: Rescaling) -> None:
-    if not (0 <= spec.price_decimals <= _MAX_DECIMALS and 0 <= spec.size_decimals <= _MAX_DECIMALS):
-        raise VenueError(Code.INVALID_PARAM, "invalid param: decimals")
     orders = (order for account in sequencer.accounts.values() for order in account.orders.values())
     if any(order.market_id == spec.market_id for order in orders):
         raise VenueError(Code.INVALID_PARAM, "another grid takes an empty book: end the market's orders first")

@@ -12,6 +12,7 @@ from qubx_lighter.errors import WireError
 from qubx_lighter.protocol.order_table import TABLE
 from qubx_lighter.sim.candles import Series
 from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.index_price import IndexPrice
 from qubx_lighter.sim.journal import Journal
 from qubx_lighter.sim.matching import Book
 from qubx_lighter.sim.model import (
@@ -104,6 +105,8 @@ def state(thing: Any) -> Any:
     match thing:
         case Book():
             return [[state(order) for order in thing.orders(is_ask)] for is_ask in (False, True)]
+        case IndexPrice():
+            return []  # what it keeps is a function of the seed and the hour, as it was asked last
         case Series():
             return thing.forgot, thing.between(0, 2**63 - 1).tolist()
         case Pending():

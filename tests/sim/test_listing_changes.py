@@ -57,6 +57,25 @@ def test_a_market_that_is_listed_at_run_time_trades() -> None:
     assert Code.INVALID_PARAM == desk.apply(CreateMarket(SOL)).code
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"market_id": 255},
+        {"market_id": -1},
+        {"symbol": ""},
+        {"price_decimals": -1},
+        {"size_decimals": 13},
+        {"min_base_lots": 0},
+        {"min_quote_micro": -1},
+        {"initial_price_ticks": 2**32},
+    ],
+)
+def test_rules_that_no_market_can_have_are_refused(nonsense: dict[str, Any]) -> None:
+    desk = Desk()
+    assert Code.INVALID_PARAM == desk.apply(CreateMarket(msgspec.structs.replace(SOL, **nonsense))).code
+    assert [ETH, BTC] == list(desk.engine.markets.values())
+
+
 def test_other_minimums_and_reduce_only_hold_from_then_on() -> None:
     desk = Desk()
     rested(desk)
