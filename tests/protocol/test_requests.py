@@ -50,6 +50,17 @@ def test_a_nonce_belongs_to_the_last_that_was_sent_with_it() -> None:
     assert first is book.of_transaction(row("unheard of", nonce=9))
 
 
+def test_each_key_has_nonces_of_its_own() -> None:
+    book = RequestBook()
+    first, second = book.open(create("a")), book.open(create("b"))
+    book.sent(first, "first", Signature(4, 8), now_ns=1)
+    book.sent(second, "second", Signature(5, 8), now_ns=2)
+    fields = {"type": int(TxType.CREATE_ORDER), "status": 2, "nonce": 8}
+    assert first is book.of_transaction(wire.TxRow(hash="unheard of", api_key_index=4, **fields))
+    assert second is book.of_transaction(wire.TxRow(hash="unheard of", info='{"ApiKeyIndex":5}', **fields))
+    assert book.of_transaction(wire.TxRow(hash="unheard of", api_key_index=6, **fields)) is None
+
+
 @pytest.mark.parametrize(
     ("outcome", "progress"), [(Outcome.REFUSED, Progress.REFUSED), (Outcome.UNKNOWN, Progress.UNKNOWN)]
 )
