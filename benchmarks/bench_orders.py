@@ -363,7 +363,7 @@ def speed(plugin: Plugin, wire: Wire, *, quick: bool) -> Table:
     columns = ["one signature", "wire p50", "wire p99", "own share p50", "accepted p50", "accepted p99", "CPU an order"]
     table = Table("orders", "From Qubx's call to the wire and to the accepted event: ms", "orders", columns)
     table.chart = ["one signature", "wire p50", "wire p99", "accepted p50", "accepted p99"]
-    for rate, count in ((1, 2 if quick else 6), (10, 15 if quick else 50), (100, 100 if quick else 300)):
+    for rate, count in ((1, 2 if quick else 5), (10, 15 if quick else 40), (100, 100 if quick else 250)):
         total, signing, cpus = Measured([], [], 0), [], []
         for _ in range(2 if quick else 3):
             signing += plugin.run(sign_alone(plugin.signer(), count, rate))

@@ -142,8 +142,8 @@ class Exchanges:
         self._nonces.synchronise(next_nonce)
         self._hole = None
 
-    def leave(self, items: Sequence[Item]) -> asyncio.Task[None]:
-        """Write transactions as one message, before anything else happens on the loop; the task ends with their answer."""
+    def leave(self, items: Sequence[Item]) -> None:
+        """Write transactions as one message, before anything else happens on the loop."""
         for item in items:
             # Behind a refused one every nonce is wrong: only the first after a resync fails by itself.
             item.entry.attempts += item.nonce == self._synchronised_at
@@ -153,7 +153,6 @@ class Exchanges:
         task = asyncio.Task(self._guard(items, exchange), loop=self._loop, name="lighter-exchange", eager_start=True)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
-        return task
 
     def settle(self, item: Item) -> None:
         """Note that it is decided what becomes of a transaction and its nonce."""

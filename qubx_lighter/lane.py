@@ -1,10 +1,10 @@
 """The transactions of one API key: nonces in order, signatures ahead of the wire, exactly one outcome each.
 
-Theory of operation. Three things run side by side on the loop:
+Theory of operation. Three things happen side by side on the loop:
 
-* ``_dispatch`` takes who is next in line once the budget has room, a nonce is to be had and few enough are ahead, gives it its
+* ``_dispatch``, a task, takes who is next in line once the budget has room, a nonce is to be had and few enough are ahead, gives it its
   nonce and has it signed; as many signatures as the signer has workers are made at a time.
-* ``_write`` takes what is signed in the order of the nonces, writes it and goes on without waiting for the answer.
+* ``_write``, called with each signature, writes what is signed in the order of the nonces and waits for no answer.
 * One exchange for each message waits for the answer (``exchange``), and settles nonces and outcomes.
 
 What waits together may leave as one message, with consecutive nonces. What is signed behind a nonce that turns out to be free
@@ -100,8 +100,8 @@ class Lane:
         )
         self._ahead: deque[list[Item]] = deque()  # have nonces, are being signed, and are not written
         self._changed = asyncio.Event()
-        self._dispatching = self._writing = False
-        self._tasks: set[asyncio.Task[None]] = set()  # of those two
+        self._dispatching = False
+        self._tasks: set[asyncio.Task[None]] = set()  # that dispatch
         self._closed = False
         self._stats: Counter[str] = Counter()
         self._exchanges = Exchanges(
@@ -178,10 +178,7 @@ class Lane:
         if not self._dispatching and self._lineup:
             self._dispatching = True
             # What arrives together is to find each other in line, where it may leave together.
-            self._supervise(self._dispatch(), at_once=self._settings.batch_size == 1)
-        if not self._writing and self._ahead:
-            self._writing = True
-            self._supervise(self._write())
+            self._tasks.add(self._run(self._dispatch(), self._go_on, at_once=self._settings.batch_size == 1))
 
     async def _dispatch(self) -> None:
         try:
@@ -214,9 +211,8 @@ class Lane:
         items = []
         for entry in group:
             nonce = self._nonces.allocate()
-            items.append(Item(entry, nonce, self._run(self._sign(entry, nonce), _retrieved)))
+            items.append(Item(entry, nonce, self._run(self._sign(entry, nonce), self._signed)))
         self._ahead.append(items)
-        self._ensure_running()
 
     async def _sign(self, entry: Queued, nonce: int) -> SignedTx:
         return await entry.transaction.sign(self._signer, nonce)
@@ -241,27 +237,27 @@ class Lane:
 
     # --- the wire ----------------------------------------------------------------------------------------------------
 
-    async def _write(self) -> None:
+    def _signed(self, task: asyncio.Task[SignedTx]) -> None:
+        if task.cancelled() or self._closed:
+            return
+        task.exception()  # which is asked for again, unless the signature is not wanted any more
         try:
-            await self._write_all()
-        finally:
-            self._writing = False
+            self._write()
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody is to wait in vain
+            self._stumbled(error)
 
-    async def _write_all(self) -> None:
-        while self._ahead:
-            group = self._ahead[0]
-            await asyncio.wait([item.signing for item in group])
+    def _write(self) -> None:
+        while self._ahead and all(item.signing.done() for item in self._ahead[0]):
+            group = self._ahead.popleft()
             ready = 0
             while ready < len(group) and not self._nonces.needs_sync and _may_leave(group[ready]):
                 ready += 1
-            self._ahead.popleft()
+            if ready:
+                self._send_off(group[:ready])
             if ready < len(group):
                 behind = [item for later in self._ahead for item in later]
                 self._ahead.clear()
                 self._take_back([*group[ready:], *behind])
-            self._exchanges.out.update(group[:ready])
-            if ready:
-                await self._send_off(group[:ready])
             self._notify()
 
     def _take_back(self, items: Sequence[Item]) -> None:
@@ -278,27 +274,23 @@ class Lane:
                 self._return(item.entry)
         self._ensure_running()
 
-    async def _send_off(self, group: list[Item]) -> None:
-        if len(group) > 1 and self._socket.connected:
-            self._stats["batches"] += 1
+    def _send_off(self, group: list[Item]) -> None:
+        self._exchanges.out.update(group)
+        if self._socket.connected:
+            self._stats["batches"] += len(group) > 1
             self._leave(group)
-            return
-        for number, item in enumerate(group):
-            if number and self._nonces.needs_sync:
-                self._take_back(group[number:])
-                return
-            exchange = self._leave([item])
-            if not self._socket.connected:
-                self._stats["over_rest"] += 1
-                await asyncio.wait({exchange})
+        else:
+            self._stats["over_rest"] += 1
+            self._leave(group[:1])
+            self._take_back(group[1:])
 
-    def _leave(self, items: list[Item]) -> asyncio.Task[None]:
+    def _leave(self, items: list[Item]) -> None:
         self._stats["transactions"] += len(items)
         for item in items:
             on_sent = item.entry.transaction.on_sent
             if on_sent is not None:
                 self._call(item.entry, on_sent, Sent(item.signed.tx_hash, item.nonce, self.api_key_index))
-        return self._exchanges.leave(items)
+        self._exchanges.leave(items)
 
     def _return(self, entry: Queued) -> None:
         self._withdraw(self._lineup.put(entry))
@@ -358,17 +350,17 @@ class Lane:
         task.add_done_callback(ended)
         return task
 
-    def _supervise(self, work: Coroutine[Any, Any, None], *, at_once: bool = True) -> None:
-        self._tasks.add(self._run(work, self._go_on, at_once=at_once))
-
     def _go_on(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if self._closed or task.cancelled():
             return
         if (error := task.exception()) is not None:
-            logger.opt(exception=error).error("lighter: the sender met an unexpected error")
-            self._give_up(f"an unexpected error: {error!r}")
+            self._stumbled(error)
         self._ensure_running()
+
+    def _stumbled(self, error: BaseException) -> None:
+        logger.opt(exception=error).error("lighter: the sender met an unexpected error")
+        self._give_up(f"an unexpected error: {error!r}")
 
     def _notify(self) -> None:
         self._changed.set()
@@ -378,12 +370,6 @@ class Lane:
         await self._changed.wait()
 
 
-def _retrieved(task: asyncio.Task[Any]) -> None:
-    """Take note of an exception that nobody may ask for any more."""
-    if not task.cancelled():
-        task.exception()
-
-
 def _may_leave(item: Item) -> bool:
     """Tell whether a transaction is signed and still wanted."""
-    return not item.entry.unwanted and not item.signing.cancelled() and item.signing.exception() is None
+    return not item.entry.unwanted and item.signing.exception() is None

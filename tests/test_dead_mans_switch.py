@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -50,10 +51,13 @@ class Venue:
     async def send_transaction(self, *arguments: object) -> TxReply:
         """Schedule or abort."""
         tx_type, tx_info = arguments[-3:-1] if len(arguments) == 4 else arguments
-        body = json.loads(str(tx_info))
-        assert (TxType.CANCEL_ALL_ORDERS, self.nonce) == (tx_type, body["Nonce"])
-        await asyncio.sleep(0)
+        reply = self._decide(tx_type, json.loads(str(tx_info)))
         self.changed.set()
+        await asyncio.sleep(0)
+        return reply
+
+    def _decide(self, tx_type: object, body: dict[str, Any]) -> TxReply:
+        assert (TxType.CANCEL_ALL_ORDERS, self.nonce) == (tx_type, body["Nonce"])
         if self.refusals:
             self.refusals -= 1
             return TxReply(error=ErrorBody(Code.TOO_MANY_REQUESTS, "slow down"))
