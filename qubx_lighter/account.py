@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
@@ -25,18 +24,18 @@ from typing import Any, Final
 
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, Order, dt_64
-from qubx.core.events import AccountSnapshotEvent, BalanceUpdateEvent
+from qubx.core.events import AccountSnapshotEvent
 from qubx.core.interfaces import IHealthMonitor
 
 from qubx_lighter.account_deals import AccountDeals, trade_rows
 from qubx_lighter.account_funding import FundingLedger
+from qubx_lighter.account_money import AccountMoney
 from qubx_lighter.account_orders import RECOVERY_MARGIN_MS, AccountOrders, Asked
 from qubx_lighter.account_queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import LighterError
-from qubx_lighter.handlers.account import AccountConverter, to_dt64, to_ns
-from qubx_lighter.handlers.forced import describe
-from qubx_lighter.handlers.money import Push, Wallet
+from qubx_lighter.handlers.account import AccountConverter, to_ns
+from qubx_lighter.handlers.money import Wallet
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.markets import KINDS
 from qubx_lighter.protocol import wire
@@ -46,7 +45,6 @@ from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.websocket import LighterWebSocketManager
 
 _RECOVERY_PAUSE_S: Final = 30.0
-_NOTIFICATIONS: Final = 1_000
 _RENEWAL_S: Final = 0.5  # the channels are renewed one after another
 _SETTLE_S: Final = 0.25  # frames that a REST reply overtook arrive before the snapshot is handed on
 
@@ -99,7 +97,6 @@ class LighterAccountProcessor:
         self._emit = emit
         self._time = time_provider
         self._on_transaction = on_transaction
-        self._on_position_rows = on_positions
         self._loop = loop
         self._account = converter.account_index
         self._tracker = tracker = OrderTracker()
@@ -127,6 +124,13 @@ class LighterAccountProcessor:
             recoveries=recoveries,
             look_up=self.look_up,
         )
+        self._money = AccountMoney(
+            account_index=self._account,
+            wallet=wallet,
+            on_positions=on_positions,
+            emit=emit,
+            time_provider=time_provider,
+        )
         self._funding = FundingLedger(
             account_index=self._account,
             client=client,
@@ -141,23 +145,21 @@ class LighterAccountProcessor:
         self._recovery: asyncio.Task[None] | None = None
         self._started = False
         self._funding_task: asyncio.Task[None] | None = None
-        counters = ("snapshots", "failed_snapshots", "recoveries", "renewals", "notifications", "foreign_rows")
+        counters = ("snapshots", "failed_snapshots", "recoveries", "renewals", "foreign_rows")
         self._stats = dict.fromkeys(counters, 0)
         # Trades and stats are said to need no token (2026) and were captured with one (2025): a token does no harm.
         self._channels: Final[dict[str, Callable[[str, bytes], None]]] = {
             f"account_all_orders/{self._account}": self._on_orders,
             f"account_all_trades/{self._account}": self._on_trades,
-            f"user_stats/{self._account}": self._on_user_stats,
+            f"user_stats/{self._account}": self._money.on_user_stats,
             f"account_tx/{self._account}": self._on_transactions,
         }
         # What only makes balances more up to date than the snapshots do, or explains: no reason to hold orders back.
         self._extras: Final[dict[str, Callable[[str, bytes], None]]] = {
-            f"account_all_assets/{self._account}": self._on_assets,
-            f"account_all_positions/{self._account}": self._on_positions,
-            f"notification/{self._account}": self._on_notifications,
+            f"account_all_assets/{self._account}": self._money.on_assets,
+            f"account_all_positions/{self._account}": self._money.on_positions,
+            f"notification/{self._account}": self._money.on_notifications,
         }
-        self._notified: deque[str | int] = deque(maxlen=_NOTIFICATIONS)
-        self._hears_notifications = False
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ class LighterAccountProcessor:
     def stats(self) -> dict[str, int]:
         """Count what happened since the start."""
         active = {"active_orders": len(self._tracker.active())}
-        return self._stats | self._deals.stats | self._funding.stats | active
+        return self._stats | self._deals.stats | self._money.stats | self._funding.stats | active
 
     def working_orders(self, market_id: int) -> int:
         """Count the working orders of a market; callable from any thread."""
@@ -250,45 +252,6 @@ class LighterAccountProcessor:
         del kind  # the frame that answers a subscribe replays history: what was seen, or was before us, says nothing
         for row in trade_rows(wire.decode(wire.AccountTradesFrame, raw)):
             self._deals.deliver(row)
-
-    def _on_user_stats(self, kind: str, raw: bytes) -> None:
-        del kind
-        frame = wire.decode(wire.UserStatsFrame, raw)
-        self._push(self._wallet.on_stats(frame.stats, self._frame_time(frame.timestamp)))
-
-    def _on_assets(self, kind: str, raw: bytes) -> None:
-        frame = wire.decode(wire.AccountAssetsFrame, raw)
-        rows = [row for row in (frame.assets or {}).values() if row is not None]
-        self._push(self._wallet.on_assets(rows, self._frame_time(frame.timestamp), complete=kind == "subscribed"))
-
-    def _on_positions(self, kind: str, raw: bytes) -> None:
-        rows = wire.decode(wire.AccountPositionsFrame, raw).positions or {}
-        known = {row.market_id: row for row in rows.values() if row is not None}
-        self._on_position_rows(known.values())
-        self._push(self._wallet.on_positions(known, complete=kind == "subscribed"))
-
-    def _on_notifications(self, kind: str, raw: bytes) -> None:
-        """Pass on what the venue has to say; what it did to positions is told by the deals."""
-        known_before = kind == "subscribed" and not self._hears_notifications
-        self._hears_notifications = True
-        for note in wire.decode(wire.NotificationsFrame, raw).notifs or []:
-            if note.id in self._notified:
-                continue
-            self._notified.append(note.id)
-            if not known_before:
-                self._stats["notifications"] += 1
-                logger.warning("lighter: the venue notifies account {}: {}", self._account, describe(note))
-
-    def _push(self, pushes: list[Push]) -> None:
-        for push in pushes:
-            self._emit(BalanceUpdateEvent(instrument=None, balance=push.balance, as_of=push.as_of))
-
-    def _frame_time(self, timestamp_ms: int) -> dt_64:
-        """Give a frame's time; frames of 2025 have none.
-
-        The venue's milliseconds are cut off, deals carry microseconds: the end of the millisecond covers its deals.
-        """
-        return to_dt64((timestamp_ms + 1) * 1_000_000 - 1) if timestamp_ms else self._time.time()
 
     def _on_transactions(self, kind: str, raw: bytes) -> None:
         del kind

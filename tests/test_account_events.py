@@ -194,7 +194,7 @@ def test_old_notifications_are_left_alone_and_those_of_a_lost_connection_are_not
         ("subscribed", ("old", "new", "missed"), 3),
         ("update", ("missed",), 3),
     ):
-        desk.call(processor._on_notifications, kind, frame(*ids))
+        desk.call(processor._money.on_notifications, kind, frame(*ids))
         assert known + told == processor.stats()["notifications"]
 
 

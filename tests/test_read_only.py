@@ -132,7 +132,6 @@ def test_what_reads_needs_nothing_that_writes(desk: Desk) -> None:
         connector.get_max_instrument_notional(instrument),
     )
     assert not connector.is_simulated_trading
-    assert {} == {name: value for name, value in connector.stats().items() if value < 0}
     assert ([], []) == (connector.wallet_moves(), connector.debt_repayments())
     assert connector.is_ws_ready()
     assert connector.reconnect()

@@ -85,8 +85,10 @@ class Wallet:
         """Take the cross-margin figures as of ``time``."""
         # Whether the collateral at the top counts what is allocated to isolated positions, no source says: cross margin's does not.
         cross = stats.cross_stats
-        available = stats.available_balance if cross is None else cross.available_balance
-        collateral = stats.collateral if cross is None or cross.collateral is None else cross.collateral
+        available, collateral = stats.available_balance, stats.collateral
+        if cross is not None:
+            available = available if cross.available_balance is None else cross.available_balance
+            collateral = collateral if cross.collateral is None else cross.collateral
         self._cash = _Cash(collateral, available, stats.account_trading_mode == UNIFIED)
         self._cash_time = time
         return self._cash_push()

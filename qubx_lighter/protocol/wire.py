@@ -223,7 +223,7 @@ class AccountPositionsFrame(msgspec.Struct):
 class CrossStats(msgspec.Struct):
     """The part of the figures that is cross margin's alone."""
 
-    available_balance: float
+    available_balance: float | None = None
     collateral: float | None = None
 
 

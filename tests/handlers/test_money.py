@@ -180,6 +180,12 @@ def test_margin_of_isolated_positions_counts_once(wallet: Wallet) -> None:
     assert [("USDC", 1000.0, 900.0, 100.0)] == told(wallet.on_stats(body, TIME))
 
 
+def test_the_figures_at_the_top_count_where_cross_margin_has_none_of_its_own(wallet: Wallet) -> None:
+    wallet.of_account(account_row(assets=[USDC]), TIME)
+    body = stats("1000.0", "950.0", cross_stats={"leverage": "0.00"})
+    assert [("USDC", 1000.0, 950.0, 50.0)] == told(wallet.on_stats(body, TIME))
+
+
 def test_pushes_of_assets_carry_the_venues_time(wallet: Wallet) -> None:
     wallet.of_account(account_row(assets=[USDC]), TIME)
     (push,) = wallet.on_assets([asset_row(ETH)], LATER, complete=False)
