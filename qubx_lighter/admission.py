@@ -96,6 +96,8 @@ class Admission[E: Entry]:
             task.cancel()  # all that it is about have ended
         task = self._start(self._admit(gate, head))
         if task.done():
+            if head[0] not in self._admitted:  # refused at once: somebody else is at the head now
+                self._loop.call_soon(self._on_change)
             return
         self._asking[priority] = task, head
         task.add_done_callback(lambda done: self._answered(priority, done))

@@ -501,6 +501,17 @@ async def test_an_order_that_gets_no_room_is_refused_and_was_never_sent() -> Non
     assert [] == venue.received
 
 
+@pytest.mark.parametrize("batch_size", [1, 15])
+async def test_orders_that_get_no_room_are_refused_one_after_the_other_without_any_other_news(batch_size: int) -> None:
+    venue, budget = Venue(), Budget(RateLimitedError("no room for 40 s"))
+    budget.open.set()
+    desk = Desk(venue, batch_size=batch_size, gate=budget)
+    desk.submit("a", "b", "c")
+    await desk.finish()
+    assert dict.fromkeys("abc", Outcome.REFUSED) == desk.outcomes()
+    assert [] == venue.received
+
+
 async def test_where_there_is_no_room_for_a_batch_its_orders_go_one_by_one() -> None:
     venue, budget = Venue(), Budget()
     budget.room = 1
