@@ -62,6 +62,7 @@ def config(folder: Path, url: str, **changes: Any) -> Path:
     settings["parameters"] |= {"lifetime_s": 1, "pace_s": 0.2}
     exchange = settings["live"]["exchanges"]["LIGHTER"]
     exchange["params"] = {"base_url": url} | changes.pop("params", {})
+    settings["live"] |= changes.pop("live", {})
     exchange |= changes
     (folder / "reporting.py").write_text(STRATEGY)
     file = folder / "config.yml"
@@ -89,14 +90,20 @@ def collateral(url: str) -> dict[str, Any]:
 @pytest.mark.parametrize("mode", ["live", "paper"])
 def test_a_config_that_says_connector_lighter_trades(mode: str, venue: tuple[str, Path], tmp_path: Path) -> None:
     url, accounts = venue
-    more = ["-a", str(accounts)] if mode == "live" else ["--paper"]
-    command = [*QUBX, "run", str(config(tmp_path, url)), *more]
+    more, changes = ["--paper"], {}
+    if mode == "live":  # also under Qubx's rate limiter, which then has the plugin's limits
+        more = ["-a", str(accounts)]
+        limits = {"backend": "local", "egress_ip": "127.0.0.1"}
+        changes = {"live": {"rate_limiting": limits}, "params": {"account_tier": "premium"}}
+    command = [*QUBX, "run", str(config(tmp_path, url, **changes)), *more]
     report = tmp_path / "report.json"
     with process(command, cwd=tmp_path, env=environment(tmp_path)) as running:
         wait_for(lambda: report.exists() and json.loads(report.read_text())["fills"] >= 2, running)
         running.send_signal(signal.SIGINT)
         output, _ = running.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in output
+    assert ("Rate limiter created for LIGHTER" in output) == (mode == "live")
+    assert "rate limiter fails" not in output
     seen = json.loads(report.read_text())
     assert {"orderbook", "quote"} <= seen["received"].keys()
     assert 0 == collateral(url)["total_order_count"], "orders were left behind"
