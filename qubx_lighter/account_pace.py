@@ -127,7 +127,7 @@ class AccountPace:
 
     def stats(self) -> dict[str, float]:
         """Give the counters, those of requests and of transactions, and what is known of the quota."""
-        parts = {"address": self._rest.address, "requests": self._own_rest, "transactions": self.transactions}
+        parts = {"requests": self._own_rest, "transactions": self.transactions}
         figures = {
             f"limit_{name}_{figure}": value
             for name, turnstile in parts.items()

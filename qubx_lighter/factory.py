@@ -211,7 +211,9 @@ class Gateway:
 
     def limit_stats(self) -> dict[str, float]:
         """Count what waited for the venue's limits."""
-        figures = self.gate.stats() if self.gate is not None else {}
+        figures = {f"limit_address_{name}": value for name, value in self.pace.address.stats().items()}
+        if self.gate is not None:
+            figures |= self.gate.stats()
         if self.shared_limits is not None:
             figures["shared_limits_failures"] = self.shared_limits.failures
         return figures

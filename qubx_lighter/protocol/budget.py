@@ -125,6 +125,7 @@ class VolumeQuota:
 
     def take(self, cost: int, now: float) -> None:
         """Count what leaves; every message is counted, since every answer is."""
+        self._forget(now)
         self._pending.append((now, cost))
         if self.remaining is None or not cost:
             return
@@ -166,7 +167,10 @@ class VolumeQuota:
         self.remaining = remaining
         self._refused_at = inf
 
-    def _answer(self, now: float) -> tuple[float, int]:
-        while len(self._pending) > 1 and self._pending[0][0] < now - _UNANSWERED_S:
+    def _forget(self, now: float) -> None:
+        while self._pending and self._pending[0][0] < now - _UNANSWERED_S:
             self._pending.popleft()
+
+    def _answer(self, now: float) -> tuple[float, int]:
+        self._forget(now)
         return self._pending.popleft() if self._pending else (now, 0)
