@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from qubx_lighter.constants import Code, TimeInForce
 from qubx_lighter.sim.assets import KNOWN
+from qubx_lighter.sim.journal import Journal
 from qubx_lighter.sim.model import (
     AdvanceTime,
     AssetsChanged,
+    CancelOrder,
+    Command,
     CreateAccount,
     CreateAsset,
     CreateMarket,
@@ -19,7 +23,7 @@ from qubx_lighter.sim.model import (
     PlaceOrder,
     PositionChanged,
 )
-from tests.sim.desk import ALICE, BOB, FEED, Desk
+from tests.sim.desk import ALICE, BOB, FEED, START, Desk
 from tests.sim.desk import ETH as PERPETUAL
 
 ETH, USDC = 1, 3
@@ -197,3 +201,29 @@ def test_whatever_happens_nothing_is_made_and_nothing_is_lost(seed: int) -> None
         assert (asks, bids) == (desk.held(ETH, index)[1], desk.held(USDC, index)[1])
         assert all(0 <= holding.locked <= holding.balance for holding in desk.account(index).assets.values())
     assert {"filled", "open", "canceled", "canceled-invalid-balance", "21739"} <= statuses
+
+
+def test_a_journal_gives_every_balance_back(tmp_path: Path) -> None:
+    commands: list[Command] = [CreateAsset(KNOWN[ETH]), CreateMarket(SPOT)]
+    for index in (ALICE, FEED):
+        commands += [CreateAccount(index, f"0x{index}", 10**9, fee_free=index == FEED)]
+        commands += [DepositAsset(index, ETH, 5 * 10**8), DepositAsset(index, USDC, 20_000 * 10**6)]
+    commands += [
+        PlaceOrder(FEED, 2048, True, 3_000, 300_000),
+        PlaceOrder(ALICE, 2048, False, 4_000, 300_000),
+        PlaceOrder(ALICE, 2048, True, 2_000, 310_000, client_order_index=5),
+        CancelOrder(ALICE, 2048, 5),
+    ]
+    with Journal(tmp_path / "state") as journal:
+        engine = journal.restore()
+        for step, command in enumerate(commands):
+            assert journal.apply(engine, command, START + step).ok
+    with Journal(tmp_path / "state") as journal:
+        again = journal.restore()
+    before, after = (
+        [(account.assets, [order.remaining_lots for order in account.orders.values()]) for account in each.accounts()]
+        for each in (engine, again)
+    )
+    assert before == after
+    assert (5 * 10**8 + 3_000 * LOT - 6_000, 300 * 10**6) == (before[0][0][ETH].balance, before[0][0][USDC].locked)
+    assert [1_000] == before[0][1]
