@@ -34,7 +34,7 @@ class Desk:
     """An engine with ETH and BTC, Alice and Bob with a key each, and two participants without keys or fees."""
 
     def __init__(self, *specs: MarketSpec, seed: int = 0) -> None:
-        self.engine = Engine(seed)
+        self.engine = self.open(seed)
         self.now = START
         self.sent = 0
         for spec in specs or (ETH, BTC):
@@ -45,6 +45,10 @@ class Desk:
         for index in (FEED, OTHER_FEED):
             self.apply(CreateAccount(index, f"0x{index:040x}", 10**15, fee_free=True))
         self.engine.drain()
+
+    def open(self, seed: int) -> Engine:
+        """Make the engine."""
+        return Engine(seed)
 
     def apply(self, command: Command) -> Result:
         return self.engine.apply(command, self.now)

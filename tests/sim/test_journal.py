@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
 from qubx_lighter.errors import WireError
 from qubx_lighter.protocol.order_table import TABLE
-from qubx_lighter.sim.candles import Series
 from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.index_price import IndexPrice
 from qubx_lighter.sim.journal import Journal
-from qubx_lighter.sim.matching import Book
 from qubx_lighter.sim.model import (
     AcknowledgeNotification,
     AdvanceTime,
@@ -40,8 +37,8 @@ from qubx_lighter.sim.model import (
     SubmitBatch,
     SubmitTransaction,
 )
-from qubx_lighter.sim.pending import Pending
 from tests.sim.desk import ALICE, BTC, ETH, FEED, KEY, START, Desk
+from tests.sim.states import state
 
 KINDS = [*[kind for kind in TABLE if kind[0] == 0] * 4, *TABLE]
 """Mostly limit orders, and everything else."""
@@ -98,29 +95,6 @@ def play(path: Path, *, seed: int, commands: int) -> Engine:
             journal.apply(engine, something(random, step), now)
     engine.drain()
     return engine
-
-
-def state(thing: Any) -> Any:
-    """Spell out everything an engine holds, for comparison."""
-    match thing:
-        case Book():
-            return [[state(order) for order in thing.orders(is_ask)] for is_ask in (False, True)]
-        case IndexPrice():
-            return []  # what it keeps is a function of the seed and the hour, as it was asked last
-        case Series():
-            return thing.forgot, thing.between(0, 2**63 - 1).tolist()
-        case Pending():
-            return [(name, state(value)) for name, value in vars(thing).items() if name != "_sequencer"]
-        case dict():
-            return [(key, state(value)) for key, value in thing.items()]
-        case list() | tuple() | set():
-            return [state(item) for item in thing]
-        case int() | str() | bytes() | None:
-            return thing
-    if hasattr(thing, "maxlen"):
-        return [state(item) for item in thing]
-    names = getattr(thing, "__struct_fields__", None) or getattr(thing, "__slots__", None) or vars(thing)
-    return type(thing).__name__, [(name, state(getattr(thing, name))) for name in names]
 
 
 def restored(path: Path) -> Engine:
