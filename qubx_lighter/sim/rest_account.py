@@ -16,6 +16,7 @@ from qubx_lighter.sim.margin import Risk
 from qubx_lighter.sim.market_history import LATEST_MS
 from qubx_lighter.sim.model import (
     DELEVERAGE,
+    AccountType,
     AcknowledgeNotification,
     ChangeTier,
     Command,
@@ -71,7 +72,7 @@ class RestAccount:
         return success(
             max_llp_percentage=0,
             user_tier=account.tier,
-            can_create_public_pool=False,
+            can_create_public_pool=account.account_type == AccountType.MASTER,
             max_llp_amount="0.000000",
             current_maker_fee_tick=account.fee_ppm(maker),
             current_taker_fee_tick=account.fee_ppm(taker),

@@ -55,6 +55,7 @@ from qubx_lighter.sim.model import (
     OPEN,
     PENDING,
     TRADE,
+    AccountType,
     AssetsChanged,
     BookChanged,
     Event,
@@ -455,7 +456,9 @@ class Sequencer:
         """Find the account that takes liquidation fees, or open it."""
         fund = self.accounts.get(INSURANCE_FUND)
         if fund is None:
-            fund = self.accounts[INSURANCE_FUND] = Account(INSURANCE_FUND, _NO_ADDRESS, 0, created_at=self.now)
+            fund = self.accounts[INSURANCE_FUND] = Account(
+                INSURANCE_FUND, _NO_ADDRESS, 0, created_at=self.now, account_type=AccountType.INSURANCE_FUND
+            )
         return fund
 
     def change_figures(self, account_index: int, market_id: int = NIL_MARKET_INDEX) -> None:

@@ -120,7 +120,8 @@ def test_the_fee_is_what_was_better_than_the_zero_price_but_at_most_one_percent(
     assert (price == 286_700) == (row.taker_fee_ppm == 10_000)
     fee = (row.quote_micro * row.taker_fee_ppm + 500_000) // 10**6
     assert COLLATERAL + (price - 300_000) * SIX_ETH - fee == desk.account().collateral_micro
-    assert (fee, before) == (desk.account(INSURANCE_FUND).collateral_micro, desk.engine.fees_micro)
+    fund = desk.account(INSURANCE_FUND)
+    assert (3, fee, before) == (fund.account_type, fund.collateral_micro, desk.engine.fees_micro)
 
 
 def test_a_short_position_is_bought_back(desk: Desk) -> None:

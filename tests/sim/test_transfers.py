@@ -336,6 +336,8 @@ async def test_an_owners_accounts_are_listed_and_its_token_reads_them_all(
     status, refused = await caller.get(V1 + "accountsByL1Address", l1_address="0x0")
     assert (400, 21100) == (status, refused["code"])
     limits = await caller.body(V1 + "accountLimits", account_index=sub, auth=at(clock))
-    assert "premium" == limits["user_tier"]
+    assert ("premium", False) == (limits["user_tier"], limits["can_create_public_pool"])
+    limits = await caller.body(V1 + "accountLimits", account_index=CALLER, auth=at(clock))
+    assert limits["can_create_public_pool"]
     (row,) = (await caller.body(V1 + "account", by="index", value=sub))["accounts"]
     assert (sub, 1) == (row["index"], row["account_type"])
