@@ -24,8 +24,10 @@ from qubx.core.events import (
 from qubx_lighter.constants import TxType
 from qubx_lighter.factory import _gateways
 from qubx_lighter.protocol.codes import Recovery, known_codes, refusal_of
+from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sim import model
+from qubx_lighter.sim.app import API_KEY_INDEX
 from qubx_lighter.sim.faults import Kind
 from tests.live import ETH, US, Desk, LiveVenue, desk_on
 
@@ -201,7 +203,7 @@ def test_an_order_in_doubt_is_looked_up_and_what_is_found_is_told(code: int, sha
     venue.fault(Kind.LOSE, f"account_all_orders:{US}")
     venue.fault(Kind.REFUSE, CREATE, code=code, text=words(code))
     client_id = f"qubx_ETH-USDC_{code}"
-    index = desk.connector.account._converter.ids.index_of(client_id)  # type: ignore[attr-defined]
+    index = ClientIds(API_KEY_INDEX).index_of(client_id)
     assert venue.execute(model.PlaceOrder(US, ETH, False, 1000, 399_100, client_order_index=index)).ok
     order = desk.submit("ETH-USDC", 0.1, 3991.0, client_id=client_id)
     desk.until_status(order, OrderStatus.ACCEPTED)
