@@ -105,6 +105,7 @@ class AccountOrders:
         self._recoveries = recoveries
         self._look_up = look_up
         self._untold: set[int] = set()  # working orders that others sent, and that no snapshot has told Qubx of yet
+        self._has_shown = False  # whether a snapshot has told of orders
         self._ends: dict[str, str] = {}  # client id -> the venue's last word; read by other threads
 
     def end_of(self, client_id: str) -> str | None:
@@ -162,9 +163,12 @@ class AccountOrders:
                     if asked is not None and asked.price is not None:
                         self._emit(self._updated(row))
                     self._answered_submit(ids.client_id)
-                case TransitionKind.FILLED_MORE if row.order_index in self._untold:
-                    pass  # the deals say it
+                case TransitionKind.FILLED_MORE if row.order_index in self._untold and not self._has_shown:
+                    pass  # the first snapshot says it, or the deals do
                 case TransitionKind.FILLED_MORE:
+                    if row.order_index in self._untold:  # Qubx makes one up for the deal, without size or price
+                        self._untold.discard(row.order_index)
+                        self._emit(self._updated(row))
                     self._emit(self._converter.partially_filled(row))
                 case TransitionKind.AMENDED | TransitionKind.ACTIVATED if row.order_index in self._untold:
                     self._want_snapshot()
@@ -230,6 +234,7 @@ class AccountOrders:
         nothing later; what is told of it before would make it an order that buys.
         """
         shown = []
+        self._has_shown = True
         for order in orders:
             index = int(order.venue_order_id or 0)
             row = self._tracker.latest(index)
@@ -356,7 +361,7 @@ class AccountOrders:
             self._emit_end(row, rested=rested)
             return
         self._emit(self._converter.accepted(row))
-        if TransitionKind.AMENDED in news:  # and no channel has shown it
+        if news & {TransitionKind.AMENDED, TransitionKind.ACTIVATED}:  # and no channel has shown it
             self._emit(self._updated(row))
         if row.filled_base_amount:
             await self._deliver_trades_of(row)

@@ -175,7 +175,9 @@ class OrderPlanner:
             raise InvalidOrderParameters(f"{order.client_order_id} is a market order: it cannot be amended")
         lots = self._amended_lots(order, market, quantity)
         wanted = order.price if price is None else price
-        is_ask = order.side == "SELL"
+        is_ask = (
+            order.side == "SELL" if row is None else row.is_ask
+        )  # Qubx makes up the side of an order it has from a deal
         self_trade = self_trade_of(order.options)
         if order.type not in _STOPS or (row is not None and row.status != _WAITING):  # its trigger is behind it
             return Amendment(lots, _ticks(market, wanted, up=is_ask), 0, self_trade)

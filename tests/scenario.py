@@ -127,6 +127,7 @@ class Scenario:
             (8, self._market),
             (3, self._stop),
             (2, self._group),
+            (1, self._twap),
             (12, self._amend),
             (12, self._cancel),
             (0.3, self._cancel_all),
@@ -291,6 +292,13 @@ class Scenario:
         }
         kept = self._chance.choice((["stop_loss"], ["take_profit"], ["stop_loss", "take_profit"]))
         self._submit(market_id, sign, price, **{name: legs[name] for name in kept})
+
+    def _twap(self) -> None:
+        """Work an order over minutes, of which the run sees the first slice."""
+        market_id, sign = self._chance.choice(list(SYMBOLS)), self._chance.choice((1, -1))
+        self._submit(
+            market_id, sign, self._prices[market_id] * (1 + sign * self._chance.uniform(0.0, 0.01)), twap_s=600
+        )
 
     def _submit(self, market_id: int, sign: int, ticks: float | None, tif: str = "gtc", **options: Any) -> None:
         if len(self._working()) >= MOST_WORKING:

@@ -532,6 +532,20 @@ def test_what_others_do_with_their_orders_shows_nothing_false(desk: Desk, venue:
     assert ("SELL", 0.4, 4110.0) == (found.side, found.quantity, found.price)
 
 
+def test_an_order_of_others_that_is_filled_before_a_snapshot_shows_it_has_its_size_and_price(
+    desk: Desk, venue: LiveVenue
+) -> None:
+    venue.execute(model.PlaceOrder(US, ETH, True, 5000, 400_050, client_order_index=99))
+    venue.take(ETH, 400_050, 2000, is_ask=False)
+    desk.until_equal()
+    found = desk.account.get_order("lighter_99")
+    assert found is not None
+    assert (PARTIAL, 0.5, 0.2, 4000.5) == (found.status, found.quantity, found.filled_quantity, found.price)
+    desk.amend(found, price=4000.6)
+    desk.until(lambda: desk.of_type(OrderUpdatedEvent)[-1].new_price == 4000.6)
+    desk.until_equal()
+
+
 # --- all at once -----------------------------------------------------------------------------------------------------
 
 
