@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from qubx import logger
-from qubx.core.basics import Instrument, ITimeProvider, Order, dt_64
+from qubx.core.basics import Instrument, ITimeProvider, Order, OrderOrigin, dt_64
 from qubx.core.events import AccountSnapshotEvent
 from qubx.core.interfaces import IHealthMonitor
 
@@ -208,7 +208,8 @@ class LighterAccountProcessor:
             venue_id=order.venue_order_id,
             index=self._converter.index_of(order),
             quantity=order.quantity,
-            submitted_at=order.submitted_at,
+            # Of an order that Qubx made up for a deal of somebody else's this is when it did so.
+            submitted_at=None if order.origin is OrderOrigin.EXTERNAL else order.submitted_at,
         )
         self._spawn(self._orders.status(asked))
 

@@ -272,6 +272,8 @@ def test_the_status_of_an_order_that_ended_hundreds_of_orders_ago_is_the_truth(d
         other = venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000)).order_index
         venue.execute(model.CancelOrder(US, ETH, other))
     desk.until(lambda: len(desk.of_type(OrderCanceledEvent)) == 351)
+    venue.time.ahead_s += 600
+    order.submitted_at = desk.time.time()  # as Qubx does where it first hears of an order by its deal
     desk.connector.request_order_status(order)
     desk.until(lambda: len(desk.of_type(OrderCanceledEvent)) == 352)
     assert (order.client_order_id, str(index)) == (
