@@ -26,7 +26,7 @@ from qubx_lighter.factory import _gateways
 from qubx_lighter.protocol.codes import Recovery, known_codes, refusal_of
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.recoveries import Recoveries
-from qubx_lighter.sim import model
+from qubx_lighter.sim import batches, model
 from qubx_lighter.sim.app import API_KEY_INDEX
 from qubx_lighter.sim.faults import Kind
 from tests.live import ETH, US, Desk, LiveVenue, desk_on
@@ -341,4 +341,21 @@ def test_a_refused_token_is_minted_anew_and_the_channel_subscribed(code: int, tm
     venue.fault(Kind.DENY, f"account_tx/{US}", code=code, text=words(code))  # and does not say which channel
     with desk_on(venue) as desk:
         is_over(desk, rests(desk))
+    venue.close()
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", codes_of(Recovery.SPLIT))
+def test_a_refused_batch_goes_out_one_by_one_and_each_order_once(code: int, tmp_path: Any) -> None:
+    venue = venue_in(tmp_path)
+    venue.fault(Kind.REFUSE, batches.NAME, code=code, text=words(code))
+    with desk_on(venue, batch_size=15) as desk:
+        orders = [desk.submit("ETH-USDC", 0.1, 3990.0 - number) for number in range(6)]
+        for order in orders:
+            desk.until_status(order, OrderStatus.ACCEPTED)
+        desk.until_equal()
+        assert [6, 6] == [len(venue.truth()["orders"]), venue.ask(lambda: len(venue.engine.transactions(100)))]
+        assert 1 == venue.ask(lambda: venue.venue.server.faults.struck[Kind.REFUSE]), "there was no batch"
     venue.close()

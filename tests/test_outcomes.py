@@ -28,7 +28,7 @@ from qubx.core.events import (
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.sim.faults import Kind
-from tests.live import ETH, US, LiveVenue
+from tests.live import ETH, US, LiveVenue, desk_on
 from tests.reconciling import Reconciling
 
 SEEDS = int(os.environ.get("OUTCOME_SEEDS", "2"))
@@ -174,3 +174,26 @@ def test_each_refusal_answers_one_request(venue: LiveVenue) -> None:
         assert (3, 3) == (kinds[OrderUpdateRejectedEvent], kinds[OrderCancelRejectedEvent])
     finally:
         desk.close()
+
+
+@pytest.mark.parametrize("kind", [Kind.CROSS, Kind.DUPLICATE, Kind.LOSE, Kind.REORDER])
+def test_a_book_that_arrives_wrong_is_never_shown_and_heals(kind: Kind, venue: LiveVenue) -> None:
+    with desk_on(venue) as desk:
+        eth = desk.instrument("ETH-USDC")
+
+        def books() -> list[Any]:
+            return [message[2] for message in desk.data if message[0] is eth and "orderbook" in message[1]]
+
+        desk.provider.subscribe("orderbook(0, 5)", {eth})
+        desk.until(books)
+        venue.fault(kind, f"order_book:{ETH}")
+        for step in range(3):
+            shown = len(books())
+            venue.rest(ETH, ETH_MID - 90 + 10 * step, 1000, is_ask=False)
+            if step:  # the first is what goes wrong
+                desk.until(lambda: len(books()) > shown)  # noqa: B023 - called at once
+            else:
+                desk.until(lambda: venue.ask(lambda: venue.venue.server.faults.struck[kind]))
+        desk.until(lambda: books()[-1].top_bid == 3999.3)
+        assert all(book.top_bid < book.top_ask for book in books())
+        assert 4001.0 == books()[-1].top_ask
