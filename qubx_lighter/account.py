@@ -29,6 +29,7 @@ from qubx.core.interfaces import IHealthMonitor
 
 from qubx_lighter.account_deals import AccountDeals, trade_rows
 from qubx_lighter.account_funding import FundingLedger
+from qubx_lighter.account_introductions import Introductions
 from qubx_lighter.account_money import AccountMoney
 from qubx_lighter.account_orders import RECOVERY_MARGIN_MS, AccountOrders, Asked
 from qubx_lighter.account_queries import AccountQueries
@@ -106,6 +107,7 @@ class LighterAccountProcessor:
             instruments=instruments,
             tracker=tracker,
             knows_market=self._knows_market,
+            introduce=lambda index: self._introductions.introduce(index),  # noqa: PLW0108 - made below
             emit=emit,
         )
         self._orders = AccountOrders(
@@ -123,6 +125,8 @@ class LighterAccountProcessor:
             health=health,
             recoveries=recoveries,
             look_up=self.look_up,
+            opened=lambda: self._introductions.opened(),  # noqa: PLW0108 - made below
+            introduce=lambda index: self._introductions.introduce(index),  # noqa: PLW0108 - made below
         )
         self._money = AccountMoney(
             account_index=self._account,
@@ -130,6 +134,14 @@ class LighterAccountProcessor:
             on_positions=on_positions,
             emit=emit,
             time_provider=time_provider,
+        )
+        self._introductions = Introductions(
+            exchange=converter.exchange,
+            untold=self._orders.is_untold,
+            working=self._orders.working,
+            want_snapshot=lambda: self.request_snapshot(include_orders=True),
+            emit=emit,
+            loop=loop,
         )
         self._funding = FundingLedger(
             account_index=self._account,
@@ -176,6 +188,7 @@ class LighterAccountProcessor:
 
     async def close(self) -> None:
         """End what is under way."""
+        self._introductions.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -307,18 +320,20 @@ class LighterAccountProcessor:
                 return
 
     async def _catch_up(self) -> None:
-        await self._catch_up_deals()
-        rows = await self._client.active_orders(self._account)
-        self._orders.observe_all(rows)
+        rows = await self._catch_up_deals()
         await self._orders.look_up(self._orders.missing_from(rows))
         await self._orders.look_up_unseen()
         await self._orders.look_up_traded()
         await self._snapshot(include_orders=True)
 
-    async def _catch_up_deals(self) -> None:
+    async def _catch_up_deals(self) -> list[wire.OrderRow]:
+        """Tell the deals that were missed, after the working orders that they may be of, which are the answer."""
+        rows = await self._client.active_orders(self._account)
+        self._orders.observe_all(rows)
         since_ms = self._deals.last_ms - RECOVERY_MARGIN_MS
         for trade in await self._client.trades(self._account, market_id=None, since_ms=since_ms):
             self._deals.deliver(trade, recovered=True)
+        return rows
 
     def _follows(self) -> bool:
         """Tell whether each deal arrives by itself: no connection was lost yet, or what that missed is caught up with."""
@@ -349,6 +364,7 @@ class LighterAccountProcessor:
             if snapshot.open_orders is not None:
                 snapshot = replace(snapshot, open_orders=self._orders.newest(snapshot.open_orders))
             self._stats["snapshots"] += 1
+            self._introductions.whole_told(snapshot.as_of)
             self._emit(AccountSnapshotEvent(instrument=None, snapshot=snapshot))
         if self._started and self._funding_task is None:
             self._funding_task = self._run_task(self._funding.run())

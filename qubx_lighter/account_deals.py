@@ -34,6 +34,7 @@ class AccountDeals:
         instruments: the venue's markets.
         tracker: knows the client ids that rows of 2025 leave out.
         knows_market: whether a market, of an id and a kind, has an instrument; where it has not, sees to it that it gets one.
+        introduce: called with the index of the order that a deal is of, before the deal.
         emit: puts an event on Qubx's channel.
     """
 
@@ -45,6 +46,7 @@ class AccountDeals:
         instruments: LighterInstrumentLoader,
         tracker: OrderTracker,
         knows_market: Callable[[int, str], bool],
+        introduce: Callable[[int], None],
         emit: Callable[[object], None],
     ) -> None:
         self._converter = converter
@@ -52,6 +54,7 @@ class AccountDeals:
         self._instruments = instruments
         self._tracker = tracker
         self._knows_market = knows_market
+        self._introduce = introduce
         self._emit = emit
         self._fills = FillDeduplicator()
         self._of_unseen: dict[int, int] = {}  # order index -> market id, of orders that no row has told of
@@ -76,6 +79,8 @@ class AccountDeals:
                 continue
             self.last_ms = max(self.last_ms, row.timestamp)
             own = self._of_whole(own)  # noqa: PLW2901 - the same deal, under another name
+            if own.has_order:
+                self._introduce(int(own.venue_id))
             self._count(own)
             if trade_time_ns(row) < self._start_ns:
                 continue  # the first snapshot has it

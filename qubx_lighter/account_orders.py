@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, Order, RejectCause, dt_64
 from qubx.core.events import (
@@ -70,6 +71,8 @@ class AccountOrders:
         health: told when a submit or cancel was answered.
         recoveries: acts on what the sequencer refuses.
         look_up: has ``look_up_refused`` done on the loop.
+        opened: called when an order that Qubx did not send has come.
+        introduce: called with the index of such an order before something else is told of it.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class AccountOrders:
         health: IHealthMonitor,
         recoveries: Recoveries,
         look_up: Callable[[Request], None],
+        opened: Callable[[], None],
+        introduce: Callable[[int], None],
     ) -> None:
         self._converter = converter
         self._client = client
@@ -104,8 +109,9 @@ class AccountOrders:
         self._health = health
         self._recoveries = recoveries
         self._look_up = look_up
+        self._opened = opened
+        self._introduce = introduce
         self._untold: set[int] = set()  # working orders that others sent, and that no snapshot has told Qubx of yet
-        self._has_shown = False  # whether a snapshot has told of orders
         self._ends: dict[str, str] = {}  # client id -> the venue's last word; read by other threads
 
     def end_of(self, client_id: str) -> str | None:
@@ -159,19 +165,17 @@ class AccountOrders:
                     asked = self._requests.take(TxType.CREATE_ORDER, ids.client_id)
                     if asked is None and not transition.status.terminal:
                         self._untold.add(row.order_index)
+                        self._opened()
                     self._emit(self._converter.accepted(row))
                     if asked is not None and asked.price is not None:
                         self._emit(self._updated(row))
                     self._answered_submit(ids.client_id)
-                case TransitionKind.FILLED_MORE if row.order_index in self._untold and not self._has_shown:
-                    pass  # the first snapshot says it, or the deals do
+                case kind if kind is not TransitionKind.DONE and row.order_index in self._untold:
+                    self._introduce(row.order_index)
+                    if kind is TransitionKind.FILLED_MORE and row.order_index not in self._untold:
+                        self._emit(self._converter.partially_filled(row))
                 case TransitionKind.FILLED_MORE:
-                    if row.order_index in self._untold:  # Qubx makes one up for the deal, without size or price
-                        self._untold.discard(row.order_index)
-                        self._emit(self._updated(row))
                     self._emit(self._converter.partially_filled(row))
-                case TransitionKind.AMENDED | TransitionKind.ACTIVATED if row.order_index in self._untold:
-                    self._want_snapshot()
                 case TransitionKind.AMENDED:
                     self._emit(self._updated(row, self._requests.take(TxType.MODIFY_ORDER, ids.client_id)))
                 case TransitionKind.ACTIVATED:
@@ -227,6 +231,25 @@ class AccountOrders:
 
     # --- what Qubx knows of them -------------------------------------------------------------------------------------
 
+    def is_untold(self, order_index: int | None) -> bool:
+        """Tell whether an order, or with None any, is working of which no snapshot has told Qubx yet."""
+        return bool(self._untold) if order_index is None else order_index in self._untold
+
+    def working(self) -> list[Order]:
+        """Give every working order as its newest row has it, for a snapshot of the orders alone.
+
+        Filled counts as far as deals were told: Qubx adds those that follow.
+        """
+        self._untold.clear()
+        orders = []
+        for row in self._tracker.active():
+            filled = min(row.filled_base_amount, self._deals.filled(row.order_index))
+            share = filled / row.filled_base_amount if row.filled_base_amount else 0.0
+            quote = row.filled_quote_amount * share
+            told = msgspec.structs.replace(row, filled_base_amount=filled, filled_quote_amount=quote)
+            orders.append(self._converter.order(told))
+        return orders
+
     def newest(self, orders: list[Order]) -> list[Order]:
         """Give orders that are about to be shown to Qubx as their newest rows have them, without those that have ended.
 
@@ -234,7 +257,6 @@ class AccountOrders:
         nothing later; what is told of it before would make it an order that buys.
         """
         shown = []
-        self._has_shown = True
         for order in orders:
             index = int(order.venue_order_id or 0)
             row = self._tracker.latest(index)

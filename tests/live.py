@@ -80,9 +80,9 @@ class LoopThread:
 class MovableTime(LiveTimeProvider):
     """The wall clock, which a test moves ahead: the venue's and Qubx's alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead_s: float = 0.0) -> None:
         super().__init__()
-        self.ahead_s = 0.0
+        self.ahead_s = ahead_s
 
     def time(self) -> np.datetime64:
         """Give the time to Qubx."""
@@ -100,8 +100,8 @@ class MovableTime(LiveTimeProvider):
 class LiveVenue:
     """A venue without a synthetic market: what happens there is what a test says."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self.time = MovableTime()
+    def __init__(self, folder: Path, *, ahead_s: float = 0.0, **options: Any) -> None:
+        self.time = MovableTime(ahead_s)
         secret, public_key = generate_api_key()
         self.account = Funded(public_key=public_key, account_index=US)
         self._thread = LoopThread("Venue")

@@ -33,6 +33,7 @@ SYMBOLS = {ETH: "ETH-USDC", BTC: "BTC-USDC"}
 OTHER_KEY = 5
 MICRO = 10**6
 PATIENCE_S = 90.0
+SWEEP_S = 7.0
 TICK_S = 1.0  # of Qubx's reconciler; a run has 2
 MOST_WORKING = 40
 WORKING = (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED)
@@ -119,7 +120,7 @@ class Scenario:
         self._trades: dict[int, model.Trade] = {}
         self._deposited_micro = 0
         self._start_micro = self._collateral_micro()
-        self._ticked = 0.0
+        self._ticked = self._asked = 0.0
         self._actions: list[tuple[float, Callable[[], None]]] = [
             (22, self._limit),
             (6, self._immediate),
@@ -127,7 +128,6 @@ class Scenario:
             (8, self._market),
             (3, self._stop),
             (2, self._group),
-            (1, self._twap),
             (12, self._amend),
             (12, self._cancel),
             (0.3, self._cancel_all),
@@ -138,6 +138,9 @@ class Scenario:
             (1, self._deposit),
             (0.4, self._cut),
             (0.3, self._leverage),
+            (0.15, self._hour),
+            (0.1, self._squeeze),
+            (0.5, self._twap),
             (0.6, self._ask),
         ]
 
@@ -175,24 +178,48 @@ class Scenario:
         """Let everything that is on its way arrive."""
         self._until(self._desk.connector.is_ws_ready)
         self._until(lambda: not [o for o in self._desk.account.get_orders().values() if o.status in IN_FLIGHT])
-        self._desk.connector.request_snapshot()
-        self._until(lambda: self._desk.view() == self._venue.truth())
+        self._until(self._equal)
+        self._until(
+            lambda: math.isclose(self._funding_told(), float(self._funding()), abs_tol=1e-7)
+        )  # asked for hourly
+
+    def _equal(self) -> bool:
+        """Compare orders, positions and balance; Qubx asks for all orders every five minutes, here every few seconds."""
+        if self._view() == self._venue.truth():
+            return True
+        now = time.monotonic()
+        if now - self._asked > SWEEP_S:
+            self._asked = now
+            self._desk.connector.request_snapshot()
+        return False
+
+    def _view(self) -> dict[str, Any]:
+        """Qubx's account; of a TWAP at market, which has no price there, the venue's."""
+        view, truth = self._desk.view(), self._venue.truth()["orders"]
+        for index, (lots, filled, ticks) in view["orders"].items():
+            if not ticks and index in truth:
+                view["orders"][index] = (lots, filled, truth[index][2])
+        return view
 
     # --- the comparison ----------------------------------------------------------------------------------------------
 
     def compare(self) -> None:
         """Insist that Qubx's account is the venue's: orders, positions, balance, deals, fees, realized profit."""
         self._collect_trades()
-        assert self._venue.truth() == self._desk.view()
+        assert self._venue.truth() == self._view()
         self._compare_deals()
         fees, realized = self._ledger()
         positions = self._desk.account.get_positions()
         paid = math.fsum(position.commissions for position in positions.values())
         assert abs(float(fees) - paid) <= 1e-6 * (1 + len(self._trades)), (fees, paid)
         # The venue's own books agree with themselves: what its trades realized is what its collateral shows.
+        funding = self._funding()
         moved = Decimal(self._collateral_micro() - self._start_micro - self._deposited_micro) / MICRO
-        assert abs(moved - (realized - fees)) <= Decimal(len(self._trades) + 1) / MICRO, (moved, realized, fees)
-        gained = math.fsum(position.r_pnl for position in positions.values())
+        booked = realized - fees + funding
+        assert abs(moved - booked) <= Decimal(len(self._trades) + 1) / MICRO, (moved, realized, fees, funding)
+        received = self._funding_told()
+        assert abs(received - float(funding)) <= 1e-9 * (1 + len(self._trades)), (received, funding)
+        gained = math.fsum(position.r_pnl for position in positions.values()) - received
         assert abs(gained - float(realized)) <= self._rounding(), (gained, realized, self._rounding())
 
     def _compare_deals(self) -> None:
@@ -230,6 +257,14 @@ class Scenario:
                     entry += cost
                 held[trade.market_id] = position + lots, entry
         return fees, realized
+
+    def _funding(self) -> Decimal:
+        """Add up what the account paid (negative) or received."""
+        payments = self._venue.ask(lambda: list(self._venue.engine.account(US).fundings))
+        return sum((Decimal(payment.change_micro) for payment in payments), Decimal(0)) / MICRO
+
+    def _funding_told(self) -> float:
+        return math.fsum(position.cumulative_funding for position in self._desk.account.get_positions().values())
 
     def _rounding(self) -> float:
         """Bound what Qubx's average price loses: it is cut to a tick at each deal that opens (Position.update_position)."""
@@ -294,11 +329,8 @@ class Scenario:
         self._submit(market_id, sign, price, **{name: legs[name] for name in kept})
 
     def _twap(self) -> None:
-        """Work an order over minutes, of which the run sees the first slice."""
         market_id, sign = self._chance.choice(list(SYMBOLS)), self._chance.choice((1, -1))
-        self._submit(
-            market_id, sign, self._prices[market_id] * (1 + sign * self._chance.uniform(0.0, 0.01)), twap_s=600
-        )
+        self._submit(market_id, sign, None, twap_s=self._chance.choice((300, 600)))
 
     def _submit(self, market_id: int, sign: int, ticks: float | None, tif: str = "gtc", **options: Any) -> None:
         if len(self._working()) >= MOST_WORKING:
@@ -400,6 +432,28 @@ class Scenario:
         if self._venue.execute(model.Deposit(US, amount)).ok:
             self._deposited_micro += amount
 
+    def _hour(self) -> None:
+        """Let the venue's next hour begin, which settles funding; TWAPs and expiries of that hour happen too."""
+        if self._venue.time.ahead_s < -3_700:
+            self._venue.time.to_next_hour(5.0)
+            self._venue.execute(model.AdvanceTime())
+
+    def _squeeze(self) -> None:
+        """Take out what may be taken out, move the market against the account, and give it back."""
+        truth = self._venue.truth()["positions"]
+        if not truth:
+            return
+        available = int(self._venue.ask(self._venue.engine.available_balance_micro, US))
+        if available > 0 and self._venue.execute(model.Deposit(US, -available)).ok:
+            self._deposited_micro -= available
+        for market_id, lots in truth.items():
+            self._prices[market_id] = round(self._prices[market_id] * (1 - 0.045 * math.copysign(1, lots)))
+        self._requote(ETH)
+        self._venue.execute(model.AdvanceTime())
+        missing = self._start_micro - self._collateral_micro()
+        if self._venue.execute(model.Deposit(US, missing)).ok:
+            self._deposited_micro += missing
+
     def _cut(self) -> None:
         self._venue.drop_connections()
 
@@ -434,5 +488,5 @@ class Scenario:
     def _until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline, (self._venue.truth(), self._desk.view(), self._desk.events[-5:])
+            assert time.monotonic() < deadline, (self._venue.truth(), self._view(), self._desk.events[-5:])
             self._listen(0.05)

@@ -532,17 +532,22 @@ def test_what_others_do_with_their_orders_shows_nothing_false(desk: Desk, venue:
     assert ("SELL", 0.4, 4110.0) == (found.side, found.quantity, found.price)
 
 
-def test_an_order_of_others_that_is_filled_before_a_snapshot_shows_it_has_its_size_and_price(
-    desk: Desk, venue: LiveVenue
-) -> None:
+def test_an_order_of_others_is_shown_whole_before_its_first_fill(desk: Desk, venue: LiveVenue) -> None:
     venue.execute(model.PlaceOrder(US, ETH, True, 5000, 400_050, client_order_index=99))
     venue.take(ETH, 400_050, 2000, is_ask=False)
     desk.until_equal()
     found = desk.account.get_order("lighter_99")
     assert found is not None
     assert (PARTIAL, 0.5, 0.2, 4000.5) == (found.status, found.quantity, found.filled_quantity, found.price)
+    assert ("SELL", OrderOrigin.EXTERNAL) == (found.side, found.origin)
     desk.amend(found, price=4000.6)
-    desk.until(lambda: desk.of_type(OrderUpdatedEvent)[-1].new_price == 4000.6)
+    desk.until(lambda: [event for event in desk.of_type(OrderUpdatedEvent) if event.new_price == 4000.6])
+    desk.until_equal()
+
+
+def test_an_order_of_others_that_rests_is_shown_within_a_second_or_so(desk: Desk, venue: LiveVenue) -> None:
+    venue.execute(model.PlaceOrder(US, ETH, True, 5000, 400_050, client_order_index=99))
+    desk.until(lambda: desk.account.get_order("lighter_99") is not None)
     desk.until_equal()
 
 

@@ -157,8 +157,9 @@ class Connection:
     def drop(self) -> None:
         """Cut the connection without a word."""
         self._is_cut = True
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        transport = self._request.transport
+        if transport is not None and not transport.is_closing():
+            transport.abort()
 
     # --- out ---------------------------------------------------------------------------------------------------------
 
