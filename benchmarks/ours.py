@@ -16,12 +16,12 @@ from qubx.core.basics import CtrlChannel, Instrument, LiveTimeProvider
 
 from qubx_lighter.client import LighterClient
 from qubx_lighter.data import LighterDataProvider
-from qubx_lighter.history import LighterHistory
+from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol.pace import AddressLimits, AddressPace
 from qubx_lighter.protocol.session import SessionSettings
 from qubx_lighter.protocol.wire import MarketRow, OrderBookDetailsBody
-from qubx_lighter.transport import Connect, connect
+from qubx_lighter.sockets.transport import Connect, connect
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 PATIENCE_S = 60.0

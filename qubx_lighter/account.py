@@ -27,12 +27,12 @@ from qubx.core.basics import Instrument, ITimeProvider, Order, OrderOrigin, dt_6
 from qubx.core.events import AccountSnapshotEvent
 from qubx.core.interfaces import IHealthMonitor
 
-from qubx_lighter.account_deals import AccountDeals, trade_rows
-from qubx_lighter.account_funding import FundingLedger
-from qubx_lighter.account_introductions import Introductions
-from qubx_lighter.account_money import AccountMoney
-from qubx_lighter.account_orders import RECOVERY_MARGIN_MS, AccountOrders, Asked
-from qubx_lighter.account_queries import AccountQueries
+from qubx_lighter.accounts.deals import AccountDeals, trade_rows
+from qubx_lighter.accounts.funding import FundingLedger
+from qubx_lighter.accounts.introductions import Introductions
+from qubx_lighter.accounts.money import AccountMoney
+from qubx_lighter.accounts.orders import RECOVERY_MARGIN_MS, AccountOrders, Asked
+from qubx_lighter.accounts.queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import LighterError
 from qubx_lighter.handlers.account import AccountConverter, to_ns

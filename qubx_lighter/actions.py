@@ -22,8 +22,6 @@ import httpx
 from loguru import logger
 from pydantic import SecretStr
 
-from qubx_lighter import account_transactions as transactions
-from qubx_lighter.account_transactions import AccountTransaction
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import (
     AUTH_TOKEN_LIFETIME_S,
@@ -35,6 +33,8 @@ from qubx_lighter.constants import (
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, TransportError, UnitsError, VenueError
+from qubx_lighter.native import account_transactions as transactions
+from qubx_lighter.native.account_transactions import AccountTransaction
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.account_rows import Asset
 from qubx_lighter.protocol.amounts import Amount, as_decimal, exact_units, written
@@ -42,7 +42,7 @@ from qubx_lighter.protocol.requests import failure
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import SignedTx, Signer
 from qubx_lighter.start_checks import check_network
-from qubx_lighter.submitting import OneByOne, Receipt, Send, Submit
+from qubx_lighter.transactions.submitting import OneByOne, Receipt, Send, Submit
 from qubx_lighter.wallet import address_bytes, checked_wallet_key, sign_with_wallet, wallet_address
 
 type Purse = Literal["perps", "spot"]

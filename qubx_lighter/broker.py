@@ -31,9 +31,9 @@ from qubx_lighter.protocol.codes import Outcome, refusal_of
 from qubx_lighter.protocol.requests import Request, RequestBook, Signature
 from qubx_lighter.protocol.wire import OrderRow
 from qubx_lighter.recoveries import Recoveries
-from qubx_lighter.sender import Reply, Sent, Transaction, TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.transactions.sender import Reply, Sent, Transaction, TransactionSender
 
 _NS: Final = 1_000_000_000
 

@@ -180,7 +180,7 @@ def download(
 
     Trades come newest first, 4,000 a minute, whatever --start and --stop are: those of last month take a while.
     """
-    from qubx_lighter.download import download as start_download  # noqa: PLC0415 - see the module's docstring
+    from qubx_lighter.history.download import download as start_download  # noqa: PLC0415 - see the module's docstring
 
     try:
         start_download(

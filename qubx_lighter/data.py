@@ -19,17 +19,17 @@ from qubx.core.interfaces import IDataProvider
 from qubx.core.lookups import InstrumentChanges
 from qubx.core.series import Bar, Quote
 
-from qubx_lighter.delivery import Delivery
 from qubx_lighter.errors import UnknownMarketError
-from qubx_lighter.feeds import Feeds
 from qubx_lighter.handlers import parse
-from qubx_lighter.history import LighterHistory
+from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.market_data.delivery import Delivery
+from qubx_lighter.market_data.feeds import Feeds
+from qubx_lighter.market_data.streams import Recovery
+from qubx_lighter.market_data.warmup import HistoryReads
 from qubx_lighter.markets import ListingChanges, Market
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.rates import Rates
-from qubx_lighter.streams import Recovery
-from qubx_lighter.warmup import HistoryReads
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 

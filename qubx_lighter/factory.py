@@ -26,18 +26,17 @@ from qubx.core.interfaces import IDataProvider
 
 from qubx_lighter.account import LighterAccountProcessor
 from qubx_lighter.account_pace import AccountPace, TransactionGate
-from qubx_lighter.account_queries import AccountQueries
+from qubx_lighter.accounts.queries import AccountQueries
 from qubx_lighter.actions import LighterActions
 from qubx_lighter.broker import LighterBroker, QuoteSource
 from qubx_lighter.client import LighterClient
 from qubx_lighter.connector import LighterConnector
 from qubx_lighter.constants import AUTH_TOKEN_LIFETIME_S
 from qubx_lighter.data import LighterDataProvider
-from qubx_lighter.dead_mans_switch import DeadMansSwitch
 from qubx_lighter.errors import ConfigurationError, LighterError, TransportError
 from qubx_lighter.handlers.account import AccountConverter
 from qubx_lighter.handlers.money import Wallet
-from qubx_lighter.history import LighterHistory
+from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.isolated_margin import IsolatedMargin
 from qubx_lighter.leverage import LeverageSettings
@@ -53,12 +52,13 @@ from qubx_lighter.protocol.wire import AccountRow, TxRow
 from qubx_lighter.rate_limits import SharedLimits
 from qubx_lighter.read_only import MarginReadings, ReadOnlyConnector
 from qubx_lighter.recoveries import Recoveries
-from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
 from qubx_lighter.start_checks import check_network, confirm_collateral, maker_only_among, warn_of_reserved_key
-from qubx_lighter.submitting import ThroughSender
-from qubx_lighter.transaction_watch import TransactionWatch
+from qubx_lighter.transactions.dead_mans_switch import DeadMansSwitch
+from qubx_lighter.transactions.sender import TransactionSender
+from qubx_lighter.transactions.submitting import ThroughSender
+from qubx_lighter.transactions.watch import TransactionWatch
 from qubx_lighter.websocket import LighterWebSocketManager, address_pace
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 

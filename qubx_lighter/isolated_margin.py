@@ -8,14 +8,14 @@ from functools import partial
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider
 
-from qubx_lighter import account_transactions
 from qubx_lighter.constants import COLLATERAL_DECIMALS, MarginMove, TxType
 from qubx_lighter.errors import LighterError, VenueError
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.leverage import MAKER_ONLY, LeverageSettings
+from qubx_lighter.native import account_transactions
 from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.protocol.amounts import Amount, exact_units
-from qubx_lighter.transaction_watch import End, TransactionWatch
+from qubx_lighter.transactions.watch import End, TransactionWatch
 
 _OPERATIONS = {MarginMove.ADD: "add_isolated_margin", MarginMove.REMOVE: "remove_isolated_margin"}
 

@@ -26,7 +26,7 @@ from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.protocol import wire
 from qubx_lighter.signer import SignedTx, Signer
-from qubx_lighter.transaction_watch import End, TransactionWatch
+from qubx_lighter.transactions.watch import End, TransactionWatch
 
 _PACE_S: Final = 1.6
 _NO_CAP: Final = math.inf  # the venue caps no notional by leverage

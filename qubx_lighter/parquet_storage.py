@@ -18,7 +18,7 @@ from qubx_lighter.constants import EXCHANGE
 from qubx_lighter.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from qubx_lighter.parquet_reader import LighterParquetReader
+    from qubx_lighter.history.parquet_reader import LighterParquetReader
 
 
 @storage("lighter-parquet")
@@ -34,7 +34,7 @@ class LighterParquetStorage(IStorage):
 
     def __init__(self, path: str, **_: Any) -> None:
         from qubx_lighter import archive, lookup
-        from qubx_lighter.parquet_reader import instruments
+        from qubx_lighter.history.parquet_reader import instruments
 
         self._folder = Path(path).expanduser()
         manifest = archive.read_manifest(self._folder)
@@ -60,6 +60,6 @@ class LighterParquetStorage(IStorage):
         """
         if market.upper() not in self.get_market_types(exchange):
             raise ValueError(f"nothing of {exchange}:{market} was downloaded to {self._folder}")
-        from qubx_lighter.parquet_reader import LighterParquetReader
+        from qubx_lighter.history.parquet_reader import LighterParquetReader
 
         return LighterParquetReader(self._folder, self._manifest, market.upper())

@@ -20,13 +20,14 @@ from typing import Any, BinaryIO, Final, Protocol
 import click
 from loguru import logger
 
-from qubx_lighter import recording, selection
+from qubx_lighter import recording
 from qubx_lighter.archive import sync
 from qubx_lighter.client import LighterClient
-from qubx_lighter.dispatch import Handler, Listener, Lost
 from qubx_lighter.errors import ConfigurationError, LighterError
+from qubx_lighter.history import selection
 from qubx_lighter.markets import Market
 from qubx_lighter.settings import LighterSettings
+from qubx_lighter.sockets.dispatch import Handler, Listener, Lost
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 BUFFER_BYTES: Final = 64 * 1024 * 1024

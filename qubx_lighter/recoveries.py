@@ -19,7 +19,7 @@ from qubx_lighter.constants import TxType
 from qubx_lighter.errors import VenueError
 from qubx_lighter.handlers.account import to_ns
 from qubx_lighter.protocol.codes import Outcome, Recovery, refusal_of
-from qubx_lighter.sender import Reply, Transaction
+from qubx_lighter.transactions.sender import Reply, Transaction
 
 _CANCELS: Final = (TxType.CANCEL_ORDER, TxType.CANCEL_ALL_ORDERS)
 _TELL_AGAIN_NS: Final = 600 * 10**9

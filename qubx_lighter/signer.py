@@ -22,8 +22,6 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import SecretStr
 
-from qubx_lighter import native_signer
-from qubx_lighter.account_transactions import AccountTransaction
 from qubx_lighter.constants import (
     MARGIN_FRACTION_SCALE,
     MAX_BASE_LOTS,
@@ -36,12 +34,11 @@ from qubx_lighter.constants import (
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, LighterError, SigningError, TransportError, VenueError, WireError
-from qubx_lighter.native_abi import INSTALL, MASTER_FUNCTIONS, NONCE, known_transactions
-from qubx_lighter.native_clients import NativeClients
-from qubx_lighter.native_signer import Native
-from qubx_lighter.protocol import wire
-from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, group_refusal
-from qubx_lighter.tx_fields import (
+from qubx_lighter.native import loader
+from qubx_lighter.native.abi import INSTALL, MASTER_FUNCTIONS, NONCE, known_transactions
+from qubx_lighter.native.account_transactions import AccountTransaction
+from qubx_lighter.native.clients import NativeClients
+from qubx_lighter.native.fields import (
     MAX_TIME_MS,
     checked_index,
     checked_market,
@@ -50,6 +47,9 @@ from qubx_lighter.tx_fields import (
     checked_self_trade,
     ranged,
 )
+from qubx_lighter.native.loader import Native
+from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, group_refusal
 
 _THREAD_NAME: Final = "lighter-signer"
 _MAX_AUTH_TOKEN_S: Final = 8 * 3600  # the venue's maximum
@@ -346,7 +346,7 @@ class Signer:
         if self._native is None:
             with self._loading:
                 if self._native is None:
-                    native = native_signer.load()
+                    native = loader.load()
                     self._try_out(native)
                     self._native = native
         return self._native
@@ -362,7 +362,7 @@ class Signer:
         signed = self._call(native, TxType.CREATE_GROUPED_ORDERS, "SignCreateGroupedOrders", *arguments)
         names = [name for name, _ in native.order._fields_]
         told = [dict(zip(names, order, strict=True)) for order in orders]
-        native_signer.compare({"GroupingType": grouping, "Orders": told, "Nonce": nonce}, signed.tx_info)
+        loader.compare({"GroupingType": grouping, "Orders": told, "Nonce": nonce}, signed.tx_info)
         return signed
 
     def _call(self, native: Native, tx_type: TxType, function: str, *arguments: Any) -> SignedTx:
@@ -383,7 +383,7 @@ class Signer:
         signed = self._call(native, known.tx_type, known.function, *known.arguments, skip_nonce, nonce, *last)
         account = "FromAccountIndex" if known.tx_type in _FROM_AN_ACCOUNT else "AccountIndex"
         ours = {account: self._account_index, "ApiKeyIndex": self._api_key_index, "Nonce": nonce}
-        native_signer.compare(ours | dict(known.told), signed.tx_info)
+        loader.compare(ours | dict(known.told), signed.tx_info)
         return signed
 
     def _mint(self, native: Native, deadline: int) -> str:
@@ -460,7 +460,7 @@ def generate_api_key() -> tuple[str, str]:
     Raises:
         SigningError: the native library is missing.
     """
-    native = native_signer.load()
+    native = loader.load()
     result = native.library.GenerateAPIKey()
     private, public = native.take(result.privateKey), native.take(result.publicKey)
     error = native.take(result.err)

@@ -35,7 +35,7 @@ from qubx_lighter.errors import ConfigurationError, TransportError
 if TYPE_CHECKING:
     from qubx.rate_limiting import ExchangeRateLimiter
 
-    from qubx_lighter.history_types import VenueHistory, Wanted
+    from qubx_lighter.history.qubx_types import VenueHistory, Wanted
     from qubx_lighter.markets import Market
 
 _MARKET_TYPES: Final = (MarketType.SWAP, MarketType.SPOT)
@@ -74,7 +74,7 @@ class LighterStorage(IStorage):
         concurrency: int = 3,
         **_: Any,
     ) -> None:
-        from qubx_lighter.history_types import VenueHistory
+        from qubx_lighter.history.qubx_types import VenueHistory
         from qubx_lighter.settings import LighterSettings
 
         if base_url in NETWORKS:
@@ -243,7 +243,7 @@ class LighterReader(IReader):
         """Do nothing: the storage owns the connections."""
 
     def _wanted(self, dtype: DataType | str, price: str | None) -> Wanted:
-        from qubx_lighter.history_types import Wanted
+        from qubx_lighter.history.qubx_types import Wanted
 
         return Wanted.parse(str(dtype), self._market_type, price)
 

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 from qubx_lighter.constants import AUTH_TOKEN_RENEWAL_S
 from qubx_lighter.errors import OutcomeUnknownError, WireError
-from qubx_lighter.link import SocketSettings, TokenSource
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.codes import Recovery, refusal_of
 from qubx_lighter.protocol.limits import IN_FLIGHT, MESSAGES
@@ -27,7 +26,8 @@ from qubx_lighter.protocol.liveness import Liveness
 from qubx_lighter.protocol.messages import Incoming, Kind, Remedy
 from qubx_lighter.protocol.pace import AddressLimits, AddressPace, BackoffSettings
 from qubx_lighter.protocol.session import SessionSettings
-from qubx_lighter.transport import Connect, connect
+from qubx_lighter.sockets.link import SocketSettings, TokenSource
+from qubx_lighter.sockets.transport import Connect, connect
 from qubx_lighter.websocket_manager import BaseWebSocketManager
 
 # Pings are never held back, so some room is left.

@@ -20,15 +20,15 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
-from qubx_lighter.dispatch import Dispatcher, Handler, Listener, Lost
 from qubx_lighter.errors import ConfigurationError, NotSentError, TransportError
-from qubx_lighter.link import Dialect, Ending, Link, Parts, SocketSettings, TokenSource
-from qubx_lighter.loop_calls import LoopCalls
 from qubx_lighter.protocol.liveness import Liveness
 from qubx_lighter.protocol.pace import AddressPace, Backoff, BackoffSettings
 from qubx_lighter.protocol.session import Session, SessionSettings
-from qubx_lighter.replies import Replies
-from qubx_lighter.transport import Connect, connect
+from qubx_lighter.sockets.dispatch import Dispatcher, Handler, Listener, Lost
+from qubx_lighter.sockets.link import Dialect, Ending, Link, Parts, SocketSettings, TokenSource
+from qubx_lighter.sockets.loop_calls import LoopCalls
+from qubx_lighter.sockets.replies import Replies
+from qubx_lighter.sockets.transport import Connect, connect
 
 
 class BaseWebSocketManager:

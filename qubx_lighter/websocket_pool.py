@@ -24,15 +24,15 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
-from qubx_lighter.dispatch import Handler, Listener, Lost
-from qubx_lighter.link import SocketSettings
-from qubx_lighter.loop_calls import LoopCalls
 from qubx_lighter.protocol.limits import SUBSCRIPTIONS
 from qubx_lighter.protocol.liveness import Liveness, LivenessSettings, renewal_budget
 from qubx_lighter.protocol.pace import AddressPace, BackoffSettings
 from qubx_lighter.protocol.session import SessionSettings
 from qubx_lighter.protocol.wire import channel_key
-from qubx_lighter.transport import Connect, connect
+from qubx_lighter.sockets.dispatch import Handler, Listener, Lost
+from qubx_lighter.sockets.link import SocketSettings
+from qubx_lighter.sockets.loop_calls import LoopCalls
+from qubx_lighter.sockets.transport import Connect, connect
 from qubx_lighter.websocket import LighterWebSocketManager, address_pace
 
 _CAPACITY: Final = SUBSCRIPTIONS - 100

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from qubx_lighter import account_transactions as transactions
-from qubx_lighter.account_transactions import MAX_INITIAL_SHARES, AccountTransaction
 from qubx_lighter.constants import MarginMove, PoolStatus, Route, TxType
 from qubx_lighter.errors import SigningError
+from qubx_lighter.native import account_transactions as transactions
+from qubx_lighter.native.account_transactions import MAX_INITIAL_SHARES, AccountTransaction
 from qubx_lighter.signer import Signer, generate_api_key
 from tests.signing import ACCOUNT, KEY_INDEX, make
 

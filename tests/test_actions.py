@@ -13,7 +13,6 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 from pydantic import SecretStr
 
-from qubx_lighter import account_transactions
 from qubx_lighter.actions import LighterActions
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import (
@@ -25,10 +24,11 @@ from qubx_lighter.errors import (
     UnitsError,
     VenueError,
 )
+from qubx_lighter.native import account_transactions
 from qubx_lighter.protocol.wire import ErrorBody, TxReply
-from qubx_lighter.sender import TransactionSender
 from qubx_lighter.signer import Signer, generate_api_key
-from qubx_lighter.submitting import OneByOne, Receipt, ThroughSender
+from qubx_lighter.transactions.sender import TransactionSender
+from qubx_lighter.transactions.submitting import OneByOne, Receipt, ThroughSender
 from tests.answers import FIRST_NONCE, Answering
 from tests.money_venue import FAST_POOL, OTHER_OWNER, OWNER, POOL, STRANGER, SUB, US, WALLET_KEY, MoneyVenue
 from tests.signing import KEY_INDEX, make

@@ -24,9 +24,9 @@ from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import Progress, Request, RequestBook
 from qubx_lighter.protocol.wire import ErrorBody, TxReply
 from qubx_lighter.recoveries import Recoveries
-from qubx_lighter.sender import TransactionSender
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer, generate_api_key
+from qubx_lighter.transactions.sender import TransactionSender
 from tests.markets import loaded_instruments
 
 _SECOND_NS = 1_000_000_000

@@ -16,11 +16,11 @@ from loguru import logger
 from qubx.core.basics import CtrlChannel, DataType, Instrument, LiveTimeProvider
 from qubx.core.exceptions import NotSupported
 
-from qubx_lighter import feeds
 from qubx_lighter.client import LighterClient
 from qubx_lighter.data import LighterDataProvider
-from qubx_lighter.history import LighterHistory
+from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.market_data import feeds
 from qubx_lighter.protocol.pace import BackoffSettings
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 from tests.market_venue import MarketVenue, book, ticker, trades

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from qubx.core.basics import CtrlChannel, LiveTimeProvider
 
-from qubx_lighter import streams
 from qubx_lighter.client import LighterClient
 from qubx_lighter.data import LighterDataProvider
-from qubx_lighter.history import LighterHistory
+from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.market_data import streams
 from qubx_lighter.sim import listing
 from qubx_lighter.sim.engine import Engine
 from qubx_lighter.sim.faults import Fault, Faults, Kind

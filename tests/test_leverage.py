@@ -21,10 +21,10 @@ from qubx_lighter.constants import MarginMode
 from qubx_lighter.errors import UnitsError
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.leverage import LeverageSettings
-from qubx_lighter.sender import TransactionSender
 from qubx_lighter.signer import Signer, generate_api_key
 from qubx_lighter.sim import model
-from qubx_lighter.transaction_watch import TransactionWatch
+from qubx_lighter.transactions.sender import TransactionSender
+from qubx_lighter.transactions.watch import TransactionWatch
 from tests.answers import Answering
 from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
 from tests.markets import Listing, market_row

@@ -19,7 +19,7 @@ from qubx_lighter.protocol.account_rows import Deposit, Pool, Transfer, Withdraw
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import generate_api_key
 from qubx_lighter.sim import model
-from qubx_lighter.submitting import Receipt
+from qubx_lighter.transactions.submitting import Receipt
 from tests.live import ETH, US, Desk, LiveVenue, desk_on
 from tests.money_venue import OWNER, WALLET_KEY
 

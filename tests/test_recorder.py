@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from qubx_lighter import recorder, recording
-from qubx_lighter.dispatch import Handler, Listener, Lost
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.recorder import Recorder, Writer
 from qubx_lighter.recording import Line
 from qubx_lighter.sim.app import open_venue
+from qubx_lighter.sockets.dispatch import Handler, Listener, Lost
 from tests.programs import QUBX_LIGHTER, ROOT, process, started_venue
 from tests.sim.caller import calling
 

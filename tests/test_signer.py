@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Self
 import pytest
 
 import qubx_lighter.signer as signer_module
-from qubx_lighter import native_signer
 from qubx_lighter.constants import (
     MAX_BASE_LOTS,
     MAX_CLIENT_ORDER_INDEX,
@@ -29,6 +28,8 @@ from qubx_lighter.constants import (
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, SigningError, TransportError, VenueError
+from qubx_lighter.native import loader
+from qubx_lighter.native.fields import checked_order
 from qubx_lighter.protocol.order_table import (
     TABLE,
     OrderFields,
@@ -39,7 +40,6 @@ from qubx_lighter.protocol.order_table import (
     self_trade_refusal,
 )
 from qubx_lighter.signer import Signer, generate_api_key
-from qubx_lighter.tx_fields import checked_order
 from tests.programs import run_python
 from tests.signing import ACCOUNT, KEY_INDEX, make
 
@@ -96,7 +96,7 @@ def spy_on_library(
 ) -> list[Call]:
     """Let signers load the real library behind a recorder, and return what it records."""
     calls: list[Call] = []
-    load = native_signer.load
+    load = loader.load
 
     class Spy:
         def __init__(self, library: object) -> None:
@@ -113,12 +113,12 @@ def spy_on_library(
 
             return call
 
-    def spying() -> native_signer.Native:
+    def spying() -> loader.Native:
         calls.append(Call("load", threading.current_thread().name))
         native = load()
         return native._replace(library=Spy(native.library))
 
-    monkeypatch.setattr(native_signer, "load", spying)
+    monkeypatch.setattr(loader, "load", spying)
     return calls
 
 

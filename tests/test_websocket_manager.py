@@ -24,11 +24,11 @@ from qubx_lighter.errors import (
     TransportError,
     WireError,
 )
-from qubx_lighter.link import SocketSettings
 from qubx_lighter.protocol.messages import Incoming, Kind, Remedy
 from qubx_lighter.protocol.pace import BackoffSettings
 from qubx_lighter.protocol.session import SessionSettings
-from qubx_lighter.transport import connect
+from qubx_lighter.sockets.link import SocketSettings
+from qubx_lighter.sockets.transport import connect
 from qubx_lighter.websocket_manager import BaseWebSocketManager
 from tests.fake_time import run
 

@@ -16,7 +16,7 @@ from loguru import logger
 from qubx_lighter.errors import NotSentError, TransportError
 from qubx_lighter.protocol.liveness import LivenessSettings
 from qubx_lighter.protocol.pace import AddressLimits, AddressPace, BackoffSettings
-from qubx_lighter.transport import Transport
+from qubx_lighter.sockets.transport import Transport
 from qubx_lighter.websocket import ADDRESS_LIMITS, LighterWebSocketManager, session_settings
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 from tests.fake_time import run

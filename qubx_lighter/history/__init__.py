@@ -1,0 +1,1 @@
+"""Candles, trades and funding of the past: pages, tables, files."""

@@ -1,0 +1,1 @@
+"""From the channels of the venue onto Qubx's channel."""

@@ -1,0 +1,186 @@
+"""The venue's past in Qubx's terms: warm-up, bars on request, and what a stream missed.
+
+Qubx calls from its own threads and waits; the fetching happens on the loop that the sockets run on, at the pace that the
+venue allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from qubx import logger
+from qubx.core.basics import CtrlChannel, DataType, Instrument
+from qubx.core.exceptions import NotSupported
+from qubx.core.series import Bar
+from qubx.utils.time import to_timedelta
+
+from qubx_lighter.constants import RESOLUTIONS
+from qubx_lighter.errors import TransportError
+from qubx_lighter.handlers import Missing, bar_of, payment_of, trade_of
+from qubx_lighter.history.pages import LighterHistory
+from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.protocol.timeframes import bar_open, merge, resolution_for
+
+_BARS_TIMEOUT_S: Final = 60.0  # Qubx's own connectors wait as long
+_STALLED_S: Final = 120.0  # a warm-up may take as long as the pace needs, but not stand still
+_HOUR_MS: Final = 3_600_000
+_NS_A_MS: Final = 1_000_000
+
+_WITH_HISTORY: Final = (DataType.OHLC, DataType.TRADE, DataType.FUNDING_PAYMENT)
+
+
+class HistoryReads:
+    """Answer Qubx from the venue's history.
+
+    Args:
+        history: fetches.
+        instruments: resolves.
+        channel: Qubx's, where a warm-up goes.
+        counters: counts objects.
+        clock_ns: the wall clock, ns.
+        loop: where ``history`` runs.
+    """
+
+    def __init__(
+        self,
+        history: LighterHistory,
+        instruments: LighterInstrumentLoader,
+        *,
+        channel: CtrlChannel,
+        counters: Counter[str],
+        clock_ns: Callable[[], int],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._history = history
+        self._instruments = instruments
+        self._channel = channel
+        self._counters = counters
+        self._clock_ns = clock_ns
+        self._loop = loop
+
+    # --- for Qubx's threads ------------------------------------------------------------------------------------------
+
+    def bars(self, instrument: Instrument, timeframe: str, count: int) -> list[Bar]:
+        """Fetch the last ``count`` bars, oldest first, the forming one last.
+
+        Raises:
+            NotSupported: no candles of the venue add up to this timeframe.
+            LighterError: the venue could not be asked, or does not list the instrument.
+        """
+        timeframe_ms, resolution = _resolution(timeframe)
+        market_id = self._instruments.market(instrument).market_id
+        end_ms = self._now_ms() + 1
+        start_ms = bar_open(end_ms, timeframe_ms) - (count - 1) * timeframe_ms
+        rows = self._wait(self._bars(market_id, resolution, timeframe_ms, start_ms, end_ms), _BARS_TIMEOUT_S)
+        return rows[-count:]
+
+    def warmup(self, configs: dict[tuple[str, Instrument], str]) -> None:
+        """Put the history of subscriptions on Qubx's channel and return when all of it is there.
+
+        Raises:
+            LighterError: the venue could not be asked; nothing more of it comes after that.
+        """
+        reads: list[Coroutine[Any, Any, None]] = []
+        for (subscription, instrument), period in configs.items():
+            base, parameters = DataType.from_str(subscription)
+            if base not in _WITH_HISTORY:
+                logger.debug("lighter: {} has no history to warm up from", subscription)
+                continue
+            start_ms = self._now_ms() - int(to_timedelta(period).value) // _NS_A_MS
+            reads.append(self._warm(subscription, base, parameters, instrument, start_ms))
+        if reads:
+            self._wait(self._all(reads), None)
+
+    # --- for streams, on the loop ------------------------------------------------------------------------------------
+
+    async def fetch_missing(self, market_id: int, missing: Missing) -> Sequence[Any]:
+        """Fetch what a handler missed, oldest first.
+
+        Raises:
+            LighterError: the venue could not be asked.
+        """
+        end_ms = self._now_ms() + 1
+        match missing.kind:
+            case "trades":
+                return await self._history.trades(market_id, after_id=missing.after)
+            case "candles":
+                return await self._history.candles(market_id, missing.resolution, missing.after, end_ms)
+            case "fundings":
+                start_ms = bar_open(missing.after, _HOUR_MS) + _HOUR_MS
+                return await self._history.fundings(market_id, start_ms, end_ms)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _all(self, reads: list[Coroutine[Any, Any, None]]) -> None:
+        """Run all reads; the first failure ends the others, or late bars would land behind live ones."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(read) for read in reads]
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, timeout=_STALLED_S, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    raise TransportError(f"the warm-up stands still: nothing came within {_STALLED_S:g} s")
+                if any(task.exception() is not None for task in done):
+                    break
+
+    async def _warm(
+        self, subscription: str, base: DataType, parameters: dict[str, Any], instrument: Instrument, start_ms: int
+    ) -> None:
+        market_id = self._instruments.market(instrument).market_id
+        end_ms = self._now_ms() + 1
+        items: list[Any]
+        match base:
+            case DataType.OHLC:
+                timeframe_ms, resolution = _resolution(parameters["timeframe"])
+                start_ms = bar_open(start_ms, timeframe_ms)
+                items = list(await self._bars(market_id, resolution, timeframe_ms, start_ms, end_ms))
+            case DataType.TRADE:
+                items = [
+                    trade_of(row) for row in await self._history.trades(market_id, start_ms=start_ms, end_ms=end_ms)
+                ]
+            case _:
+                items = [payment_of(row) for row in await self._history.fundings(market_id, start_ms, end_ms)]
+        self._counters["history_objects"] += len(items)
+        if items:
+            self._channel.send((instrument, subscription, items, True))
+
+    async def _bars(self, market_id: int, resolution: str, timeframe_ms: int, start_ms: int, end_ms: int) -> list[Bar]:
+        rows = await self._history.candles(market_id, resolution, start_ms, end_ms)
+        merged = rows if RESOLUTIONS[resolution] == timeframe_ms else merge(rows, timeframe_ms)
+        return [bar_of(row) for row in merged]
+
+    def _wait[T](self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout_s)
+        except concurrent.futures.TimeoutError as error:
+            future.cancel()
+            raise TransportError(f"no history within {timeout_s:g} s") from error
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    def _now_ms(self) -> int:
+        return self._clock_ns() // _NS_A_MS
+
+
+def _resolution(timeframe: str) -> tuple[int, str]:
+    """Give a timeframe in ms and the venue's resolution that adds up to it.
+
+    Raises:
+        NotSupported: there is none.
+    """
+    try:
+        timeframe_ms = int(to_timedelta(timeframe).value) // _NS_A_MS
+    except ValueError:
+        timeframe_ms = 0
+    resolution = resolution_for(timeframe_ms)
+    if resolution is None:
+        raise NotSupported(
+            f"LIGHTER: no history of {timeframe} bars: the venue's candles are {', '.join(RESOLUTIONS)}, and add up to "
+            "their multiples only"
+        )
+    return timeframe_ms, resolution

@@ -1,0 +1,375 @@
+"""The transactions of one API key: nonces in order, signatures ahead of the wire, exactly one outcome each.
+
+Theory of operation. Three things happen side by side on the loop:
+
+* ``_dispatch``, a task, takes who is next in line once the budget has room, a nonce is to be had and few enough are ahead, gives it its
+  nonce and has it signed; as many signatures as the signer has workers are made at a time.
+* ``_write``, called with each signature, writes what is signed in the order of the nonces and waits for no answer.
+* One exchange for each message waits for the answer (``exchange``), and settles nonces and outcomes.
+
+What waits together may leave as one message, with consecutive nonces. What is signed behind a nonce that turns out to be free
+or in doubt is never written: it goes back into line. A resync asks the venue for its next nonce and waits until nothing is
+under way, since an answer still to come would make that number wrong. Without a socket transactions go over REST, one at a
+time, by the same rules.
+
+Mistakes, ours or a callback's, end in an outcome too: one that has left is UNKNOWN, one that has not is REFUSED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from loguru import logger
+
+from qubx_lighter.errors import RateLimitedError
+from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code
+from qubx_lighter.protocol.key_watch import KeyWatch
+from qubx_lighter.protocol.lineup import Lineup
+from qubx_lighter.protocol.nonce import NonceSequence
+from qubx_lighter.protocol.wire import TxRow
+from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.transactions.admission import Admission
+from qubx_lighter.transactions.exchange import Exchanges, Item, Listener, Queued
+from qubx_lighter.transactions.transaction import Gate, Reply, Rest, Sent, Socket, Transaction
+
+_NONCE_WINDOW: Final = 16  # of single transactions; what is behind a refused one has to go out again
+_BATCHES_UNDER_WAY: Final = 3
+_COUNTERS: Final = ("transactions", "resyncs", "resent", "unknown", "withdrawn", "over_rest", "batches")
+_WITHDRAWN: Final = Reply(Outcome.REFUSED, message="cancelled before it was sent", withdrawn=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSettings:
+    """What all lanes of a sender share.
+
+    Attributes:
+        timeout_s: how long an answer may take before the outcome is unknown.
+        retry_pause_s: pause before a second resend, growing by itself with each further one.
+        batch_size: how many may leave as one message.
+    """
+
+    timeout_s: float
+    retry_pause_s: float
+    batch_size: int
+
+
+class Lane:
+    """Send the transactions of one API key in order; used on one loop.
+
+    Args:
+        loop: the loop.
+        socket: the account socket.
+        rest: the REST client, for nonces and as the fallback.
+        signer: the key.
+        settings: times and sizes.
+        gate: the budget, or None.
+        on_outcome: told of every outcome, before the transaction's own listener.
+        on_stranger: called with the evidence, once, when somebody else signs with this key.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        socket: Socket,
+        rest: Rest,
+        signer: Signer,
+        settings: LaneSettings,
+        gate: Gate | None,
+        on_outcome: Callable[[Transaction, Reply], None],
+        on_stranger: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = socket
+        self._rest = rest
+        self._signer = signer
+        self._settings = settings
+        self._on_outcome = on_outcome
+        self._on_stranger = on_stranger
+        self._nonces = NonceSequence(window=max(_NONCE_WINDOW, _BATCHES_UNDER_WAY * settings.batch_size))
+        self._watch = KeyWatch()
+        self._met_stranger = False
+        self._lineup: Lineup[Queued] = Lineup()
+        self._admission: Admission[Queued] = Admission(
+            loop=loop, gate=gate, patience_s=settings.timeout_s, on_change=self._notify, on_refused=self._no_room
+        )
+        self._ahead: deque[list[Item]] = deque()  # have nonces, are being signed, and are not written
+        self._changed = asyncio.Event()
+        self._dispatching = False
+        self._tasks: set[asyncio.Task[None]] = set()  # that dispatch
+        self._closed = False
+        self._stats: Counter[str] = Counter()
+        self._exchanges = Exchanges(
+            loop=loop,
+            socket=socket,
+            rest=rest,
+            api_key_index=signer.api_key_index,
+            nonces=self._nonces,
+            watch=self._watch,
+            listener=Listener(
+                answered=self._admission.observe,
+                finished=self._finish,
+                returned=self._return,
+                ready=self._ensure_running,
+                changed=self._notify,
+            ),
+            stats=self._stats,
+            timeout_s=settings.timeout_s,
+            retry_pause_s=settings.retry_pause_s,
+        )
+
+    @property
+    def api_key_index(self) -> int:
+        """Whose lane it is."""
+        return self._signer.api_key_index
+
+    @property
+    def load(self) -> int:
+        """How many transactions have no outcome yet."""
+        return len(self._lineup) + sum(map(len, self._ahead)) + len(self._exchanges.out)
+
+    def holds(self, order_id: str) -> bool:
+        """Tell whether a transaction of an order is under way here."""
+        return self._lineup.holds(order_id)
+
+    def put(self, entry: Queued) -> None:
+        """Take one into the line."""
+        if self._closed:
+            self._finish(entry, Reply(Outcome.REFUSED, message="not sent: closed"))
+            return
+        self._withdraw(self._lineup.put(entry))
+        self._notify()
+        self._ensure_running()
+
+    def sweep(self, before: int, market_id: int | None) -> None:
+        """End what a cancel-all makes pointless: creates and amends that were asked for before it and have not left."""
+        self._withdraw(self._lineup.sweep(before, market_id))
+
+    def observe(self, row: TxRow, nonce: int) -> None:
+        """Take a transaction of this key from the account's stream."""
+        if not self._met_stranger and self._watch.is_strange(nonce, row.hash):
+            self._meet_stranger(f"the account's stream shows a transaction of type {row.type} with nonce {nonce}")
+
+    def stats(self) -> dict[str, int]:
+        """Count what happened since the start."""
+        now = {"queued": len(self._lineup), "in_flight": len(self._exchanges.out)}
+        return dict.fromkeys(_COUNTERS, 0) | self._stats | now
+
+    async def close(self) -> None:
+        """Stop sending: what has left is UNKNOWN without an answer, what has not is REFUSED."""
+        self._closed = True
+        signing = [item.signing for group in self._ahead for item in group]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._exchanges.tasks, *signing]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, self._admission.close(), return_exceptions=True)
+        for item in list(self._exchanges.out):
+            self._exchanges.unknown(item, "closed before the answer came")
+        self._give_up("closed")
+
+    # --- who is next -------------------------------------------------------------------------------------------------
+
+    def _ensure_running(self) -> None:
+        if not self._dispatching and self._lineup:
+            self._dispatching = True
+            # What arrives together is to find each other in line, where it may leave together.
+            self._tasks.add(self._run(self._dispatch(), self._go_on, at_once=self._settings.batch_size == 1))
+
+    async def _dispatch(self) -> None:
+        try:
+            await self._dispatch_all()
+        finally:
+            self._dispatching = False
+
+    async def _dispatch_all(self) -> None:
+        while self._lineup:
+            head = self._lineup.first(self._settings.batch_size if self._socket.connected else 1)
+            group = self._admission.admitted(head)
+            if not group or not self._has_room():
+                await self._wait()
+            elif self._nonces.needs_sync:
+                await self._synchronise()
+            elif group := group[: self._nonces.room]:
+                self._take(group)
+            else:
+                await self._wait()
+
+    def _has_room(self) -> bool:
+        """Tell whether more may be signed; over REST the order of arrival is only sure one at a time."""
+        if not self._socket.connected and (self._exchanges.tasks or self._ahead):
+            return False
+        return sum(map(len, self._ahead)) < self._signer.workers
+
+    def _take(self, group: Sequence[Queued]) -> None:
+        self._lineup.take(group)
+        self._admission.left(group)
+        items = []
+        for entry in group:
+            nonce = self._nonces.allocate()
+            items.append(Item(entry, nonce, self._run(self._sign(entry, nonce), self._signed)))
+        self._ahead.append(items)
+
+    async def _sign(self, entry: Queued, nonce: int) -> SignedTx:
+        return await entry.transaction.sign(self._signer, nonce)
+
+    async def _synchronise(self) -> None:
+        """Ask for the next nonce, once nothing is under way that may change it."""
+        if self._exchanges.tasks or self._nonces.outstanding:
+            await self._wait()
+            return
+        self._stats["resyncs"] += 1
+        try:
+            next_nonce = await self._rest.next_nonce(self._signer.account_index, self.api_key_index)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be sent
+            logger.warning("lighter: {} transactions were not sent: no nonce: {}", len(self._lineup), error)
+            self._give_up(str(error), getattr(error, "code", 0))
+            return
+        if self._watch.synchronised(next_nonce):
+            self._meet_stranger(
+                f"the venue's next nonce, {next_nonce}, counts transactions that this process never sent"
+            )
+        self._exchanges.synchronised(next_nonce)
+
+    # --- the wire ----------------------------------------------------------------------------------------------------
+
+    def _signed(self, task: asyncio.Task[SignedTx]) -> None:
+        if task.cancelled() or self._closed:
+            return
+        task.exception()  # which is asked for again, unless the signature is not wanted any more
+        try:
+            self._write()
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody is to wait in vain
+            self._stumbled(error)
+
+    def _write(self) -> None:
+        while self._ahead and all(item.signing.done() for item in self._ahead[0]):
+            group = self._ahead.popleft()
+            ready = 0
+            while ready < len(group) and not self._nonces.needs_sync and _may_leave(group[ready]):
+                ready += 1
+            if ready:
+                self._send_off(group[:ready])
+            if ready < len(group):
+                behind = [item for later in self._ahead for item in later]
+                self._ahead.clear()
+                self._take_back([*group[ready:], *behind])
+            self._notify()
+
+    def _take_back(self, items: Sequence[Item]) -> None:
+        """Undo that these got nonces: whose signature failed is refused, the others go back into line."""
+        for item in reversed(items):
+            self._exchanges.settle(item)
+            self._nonces.refused(item.nonce)
+        for item in items:
+            if item.signing.done() and (error := item.signing.exception()) is not None:
+                logger.warning("lighter: {} was not signed: {}", item.entry.transaction.label, error)
+                self._finish(item.entry, Reply(Outcome.REFUSED, 0, str(error), "", item.nonce))
+            else:
+                self._admission.stayed([item.entry])
+                self._return(item.entry)
+        self._ensure_running()
+
+    def _send_off(self, group: list[Item]) -> None:
+        self._exchanges.out.update(group)
+        if self._socket.connected:
+            self._stats["batches"] += len(group) > 1
+            self._leave(group)
+        else:
+            self._stats["over_rest"] += 1
+            self._leave(group[:1])
+            self._take_back(group[1:])
+
+    def _leave(self, items: list[Item]) -> None:
+        self._stats["transactions"] += len(items)
+        for item in items:
+            on_sent = item.entry.transaction.on_sent
+            if on_sent is not None:
+                self._call(item.entry, on_sent, Sent(item.signed.tx_hash, item.nonce, self.api_key_index))
+        self._exchanges.leave(items)
+
+    def _return(self, entry: Queued) -> None:
+        self._withdraw(self._lineup.put(entry))
+
+    # --- outcomes ----------------------------------------------------------------------------------------------------
+
+    def _finish(self, entry: Queued, reply: Reply) -> None:
+        if entry.finished:
+            logger.error("lighter: {} has an outcome already, not {}", entry.transaction.label, reply)
+            return
+        entry.finished = True
+        self._lineup.done(entry)
+        self._admission.forget(entry)
+        self._notify()
+        self._call(entry, partial(self._on_outcome, entry.transaction), reply)
+        self._call(entry, entry.transaction.on_reply, reply)
+
+    def _withdraw(self, ended: Iterable[Queued]) -> None:
+        for entry in ended:
+            self._stats["withdrawn"] += 1
+            self._finish(entry, _WITHDRAWN)
+
+    def _no_room(self, entry: Queued, error: RateLimitedError) -> None:
+        logger.warning("lighter: {} was not sent: {}", entry.transaction.label, error)
+        self._finish(entry, Reply(Outcome.REFUSED, 0, f"not sent: {error}", cause=Cause.RATE_LIMITED))
+
+    def _give_up(self, reason: str, code: int = 0) -> None:
+        """Refuse all that have not left."""
+        behind = [item for item in self._exchanges.out if not item.exchanged] + [
+            item for group in self._ahead for item in group
+        ]
+        self._ahead.clear()
+        for item in sorted(behind, key=lambda item: -item.nonce):
+            self._exchanges.free(item)
+        cause = cause_of_code(code) if code else Cause.UNKNOWN
+        for entry in sorted([item.entry for item in behind] + self._lineup.clear(), key=lambda entry: entry.number):
+            self._finish(entry, Reply(Outcome.REFUSED, code, f"not sent: {reason}", cause=cause))
+
+    def _meet_stranger(self, evidence: str) -> None:
+        if not self._met_stranger:
+            self._met_stranger = True
+            self._on_stranger(evidence)
+
+    def _call[T](self, entry: Queued, callback: Callable[[T], None], told: T) -> None:
+        try:
+            callback(told)
+        except Exception as error:  # noqa: BLE001 - whoever listens, the transactions behind it go on
+            logger.opt(exception=error).error("lighter: who was told of {} failed", entry.transaction.label)
+
+    # --- tasks -------------------------------------------------------------------------------------------------------
+
+    def _run[T](
+        self, work: Coroutine[Any, Any, T], ended: Callable[[asyncio.Task[T]], None], *, at_once: bool = True
+    ) -> asyncio.Task[T]:
+        """Run beside; up to its first wait ``at_once``, which saves an order several turns of the loop."""
+        task = asyncio.Task(work, loop=self._loop, name=f"lighter-sender-{self.api_key_index}", eager_start=at_once)
+        task.add_done_callback(ended)
+        return task
+
+    def _go_on(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._closed or task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self._stumbled(error)
+        self._ensure_running()
+
+    def _stumbled(self, error: BaseException) -> None:
+        logger.opt(exception=error).error("lighter: the sender met an unexpected error")
+        self._give_up(f"an unexpected error: {error!r}")
+
+    def _notify(self) -> None:
+        self._changed.set()
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+
+def _may_leave(item: Item) -> bool:
+    """Tell whether a transaction is signed and still wanted."""
+    return not item.entry.unwanted and item.signing.exception() is None

@@ -1,0 +1,157 @@
+"""Follow a transaction that is no order from its sending to its end.
+
+What the venue accepted (200) is only queued. Whether it was executed shows on the account's stream of transactions, by its
+hash, or by nonce and key where hashes are written otherwise. A stream that was cut says nothing, nor does an answer that
+never came: after a while the venue is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from loguru import logger
+
+from qubx_lighter.constants import TxType
+from qubx_lighter.errors import LighterError
+from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.codes import Outcome
+from qubx_lighter.protocol.requests import failure, own_nonce
+from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.transactions.sender import Reply, Sent, Transaction, TransactionSender
+
+_LOOK_UP_S: Final = 10.0
+_LOOK_UPS: Final = 6
+_PENDING: Final = 1
+
+
+class End(NamedTuple):
+    """How it ended: executed, or not and why; None is what nobody could say."""
+
+    executed: bool | None
+    code: int = 0
+    reason: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class _Followed:
+    label: str
+    ended: Callable[[End], None]
+    keys: set[str] = field(default_factory=set)
+    tx_hash: str = ""
+    look_ups: int = 0
+
+
+class TransactionWatch:
+    """Send transactions and tell their end, each once; everything but ``submit`` happens on the loop.
+
+    Args:
+        sender: sends.
+        find: asks the venue for a transaction by its hash; None while it knows none.
+        loop: where the asking happens.
+        api_key_index: the first key, which signs what is of no order.
+        look_up_s: between an answer and the first question, and between two questions.
+    """
+
+    def __init__(
+        self,
+        *,
+        sender: TransactionSender,
+        find: Callable[[str], Awaitable[wire.TxRow | None]],
+        loop: asyncio.AbstractEventLoop,
+        api_key_index: int,
+        look_up_s: float = _LOOK_UP_S,
+    ) -> None:
+        self._sender = sender
+        self._find = find
+        self._loop = loop
+        self._api_key_index = api_key_index
+        self._look_up_s = look_up_s
+        self._under_way: dict[str, _Followed] = {}  # by each hash and the nonce of its transaction
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def submit(
+        self,
+        label: str,
+        tx_type: TxType,
+        sign: Callable[[Signer, int], Awaitable[SignedTx]],
+        ended: Callable[[End], None],
+    ) -> None:
+        """Queue a transaction; thread-safe; ``ended`` is called on the loop."""
+        followed = _Followed(label, ended)
+
+        def sent(sending: Sent) -> None:
+            self._know(followed, sending.tx_hash, str(sending.nonce))
+
+        def replied(reply: Reply) -> None:
+            self._replied(followed, reply)
+
+        self._sender.submit(Transaction(label, tx_type, sign, replied, sent))
+
+    def observe(self, row: wire.TxRow) -> None:
+        """Take the end of a transaction from the account's stream, where it is one of these."""
+        nonce = own_nonce(row, self._api_key_index)
+        followed = self._under_way.get(row.hash) or (None if nonce is None else self._under_way.get(str(nonce)))
+        if followed is not None and row.status != _PENDING:
+            self._settle(followed, row)
+
+    async def close(self) -> None:
+        """Ask no more."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _know(self, followed: _Followed, *keys: str) -> None:
+        """Forget the keys of an earlier sending: this one has another nonce."""
+        self._drop(followed)
+        followed.keys = set(keys)
+        self._under_way.update(dict.fromkeys(keys, followed))
+
+    def _replied(self, followed: _Followed, reply: Reply) -> None:
+        if reply.outcome is Outcome.REFUSED:
+            self._end(followed, End(executed=False, code=reply.code, reason=reply.message))
+            return
+        if not followed.keys or self._closed:  # its end was seen before this reply
+            return
+        followed.tx_hash = reply.tx_hash
+        if reply.tx_hash:
+            followed.keys.add(reply.tx_hash)
+            self._under_way[reply.tx_hash] = followed
+        task = self._loop.create_task(self._look_up(followed), name=f"lighter-{followed.label}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_up(self, followed: _Followed) -> None:
+        for _ in range(_LOOK_UPS):
+            await asyncio.sleep(self._look_up_s)
+            if not followed.keys:
+                return
+            try:
+                row = await self._find(followed.tx_hash) if followed.tx_hash else None
+            except LighterError as error:
+                logger.debug("lighter: {} could not be looked up, again soon: {}", followed.label, error)
+                continue
+            if not followed.keys:
+                return
+            if row is not None and row.status != _PENDING:
+                self._settle(followed, row)
+                return
+        self._end(followed, End(executed=None, reason="the venue does not say what became of it"))
+
+    def _settle(self, followed: _Followed, row: wire.TxRow) -> None:
+        reason = failure(row)
+        self._end(followed, End(executed=reason is None, reason=reason or ""))
+
+    def _end(self, followed: _Followed, end: End) -> None:
+        self._drop(followed)
+        followed.ended(end)
+
+    def _drop(self, followed: _Followed) -> None:
+        for key in followed.keys:
+            self._under_way.pop(key, None)
+        followed.keys = set()

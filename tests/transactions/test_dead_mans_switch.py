@@ -1,0 +1,163 @@
+"""The dead man's switch with the real signer and sender, at a venue that keeps one scheduled cancel-all, as Lighter does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from qubx_lighter.constants import Code, TxType
+from qubx_lighter.protocol.wire import ErrorBody, TxReply
+from qubx_lighter.signer import Signer, generate_api_key
+from qubx_lighter.transactions.dead_mans_switch import DeadMansSwitch
+from qubx_lighter.transactions.sender import TransactionSender
+
+PERIOD_S = 0.3  # a thousandth of what the venue allows
+NOW_MS = 1_797_824_653_863
+
+
+class Venue:
+    """Takes cancel-alls; a scheduled one stands until it is aborted."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self.nonce = 7
+        self.done: list[str] = []
+        self.times: list[int] = []
+        self.scheduled = False
+        self.refusals = 0
+        self.changed = asyncio.Event()
+
+    async def next_nonce(self, account_index: int, api_key_index: int) -> int:
+        """Tell the next nonce."""
+        del account_index, api_key_index
+        return self.nonce
+
+    async def send_transactions(
+        self,
+        request_id: str,
+        tx_types: Sequence[int],
+        tx_infos: Sequence[str],
+        timeout: float,  # noqa: ASYNC109 - as the socket has it
+    ) -> TxReply:
+        """Take no batches."""
+        raise NotImplementedError
+
+    async def send_transaction(self, *arguments: object) -> TxReply:
+        """Schedule or abort."""
+        tx_type, tx_info = arguments[-3:-1] if len(arguments) == 4 else arguments
+        reply = self._decide(tx_type, json.loads(str(tx_info)))
+        self.changed.set()
+        await asyncio.sleep(0)
+        return reply
+
+    def _decide(self, tx_type: object, body: dict[str, Any]) -> TxReply:
+        assert (TxType.CANCEL_ALL_ORDERS, self.nonce) == (tx_type, body["Nonce"])
+        if self.refusals:
+            self.refusals -= 1
+            return TxReply(error=ErrorBody(Code.TOO_MANY_REQUESTS, "slow down"))
+        if body["TimeInForce"] == 2:
+            self.done.append("abort")
+            self.scheduled = False
+        else:
+            assert body["TimeInForce"] == 1
+            if self.scheduled:
+                self.done.append("21712")
+                return TxReply(error=ErrorBody(21712, "a cancel all is queued"))
+            self.done.append("schedule")
+            self.times.append(body["Time"])
+            self.scheduled = True
+        self.nonce += 1
+        return TxReply(code=200)
+
+    async def until(self, done: int) -> None:
+        """Wait until so many things happened."""
+        async with asyncio.timeout(10):
+            while len(self.done) < done:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class Desk:
+    """A switch and what it needs."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.venue = Venue()
+        self.signer = Signer(
+            chain_id=304,
+            account_index=5,
+            api_key_index=4,
+            private_key=SecretStr(generate_api_key()[0]),
+            base_url="http://127.0.0.1:1",
+        )
+        self.sender = TransactionSender(
+            loop=loop, socket=self.venue, rest=self.venue, signers=[self.signer], timeout_s=5.0
+        )
+        self.switch = DeadMansSwitch(period_s=PERIOD_S, sender=self.sender, loop=loop, now_ms=lambda: NOW_MS)
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.switch.close()
+    await desk.sender.drain(5.0)
+    await desk.sender.close()
+    desk.signer.close()
+
+
+async def test_is_armed_with_the_connection_put_off_again_and_again_and_called_off_at_the_end(desk: Desk) -> None:
+    desk.switch.on_state(True)
+    await desk.venue.until(5)
+    desk.switch.close()
+    assert await desk.sender.drain(5.0)
+    assert ["schedule", "abort", "schedule", "abort", "schedule"] == desk.venue.done[:5]
+    assert "abort" == desk.venue.done[-1]
+    assert not desk.venue.scheduled
+    assert {NOW_MS + 300} == set(desk.venue.times)
+
+
+async def test_what_a_killed_run_left_is_replaced(desk: Desk) -> None:
+    desk.venue.scheduled = True
+    desk.switch.on_state(True)
+    await desk.venue.until(3)
+    assert ["21712", "abort", "schedule"] == desk.venue.done[:3]
+
+
+async def test_is_not_touched_while_there_is_no_connection(desk: Desk) -> None:
+    desk.switch.on_state(True)
+    await desk.venue.until(1)
+    assert await desk.sender.drain(5.0)
+    desk.switch.on_state(False)
+    assert desk.switch._timer is None
+    desk.switch.on_state(True)
+    await desk.venue.until(3)
+
+
+async def test_a_refusal_is_tried_again(desk: Desk) -> None:
+    desk.venue.refusals = 1
+    desk.switch.on_state(True)
+    await desk.venue.until(1)
+    assert ["schedule"] == desk.venue.done[:1]
+
+
+async def test_a_close_while_it_is_being_armed_calls_it_off_all_the_same(desk: Desk) -> None:
+    desk.switch.on_state(True)
+    while not desk.sender.stats()["in_flight"]:
+        await asyncio.sleep(0)
+    desk.switch.close()
+    assert await desk.sender.drain(5.0)
+    assert (["schedule", "abort"], False) == (desk.venue.done, desk.venue.scheduled)
+
+
+async def test_without_anything_armed_a_close_sends_nothing(desk: Desk) -> None:
+    desk.switch.close()
+    desk.switch.close()
+    assert await desk.sender.drain(5.0)
+    assert [] == desk.venue.done
