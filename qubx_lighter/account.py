@@ -108,6 +108,7 @@ class LighterAccountProcessor:
             tracker=tracker,
             knows_market=self._knows_market,
             introduce=lambda index: self._introductions.introduce(index),  # noqa: PLW0108 - made below
+            may_be_forgotten=lambda index: self._orders.may_be_forgotten(index),  # noqa: PLW0108 - made below
             emit=emit,
         )
         self._orders = AccountOrders(

@@ -22,6 +22,7 @@ from qubx.core.events import (
 )
 
 from qubx_lighter.sim import model
+from qubx_lighter.sim.faults import Kind
 from tests.live import BTC, ETH, MAKER, US, Desk, LiveVenue, desk_on
 
 ETH_MID = 400_000  # ticks of 0.01
@@ -292,3 +293,23 @@ def test_an_order_that_no_list_shows_but_that_traded_is_filled_and_never_rejecte
     desk.until(lambda: len(desk.of_type(OrderFilledEvent)) > known)
     assert [] == desk.of_type(OrderRejectedEvent)
     desk.until_equal()
+
+
+# --- late deals ------------------------------------------------------------------------------------------------------
+
+
+def test_a_deal_that_comes_after_qubx_let_its_order_go_is_booked_all_the_same(desk: Desk, venue: LiveVenue) -> None:
+    order = desk.until_status(desk.submit("ETH-USDC", 0.5, ETH_MID / 100 - 0.5), OrderStatus.ACCEPTED)
+    venue.fault(Kind.LOSE, f"account_all_trades:{US}")
+    venue.take(ETH, ETH_MID - 50, 5000, is_ask=True)
+    desk.until_status(order, OrderStatus.FILLED)
+    assert [] == desk.of_type(DealEvent)
+    venue.time.ahead_s += 60
+    desk.account._sweep_terminal_evictions()
+    assert not desk.account.get_state("LIGHTER").has_active_order(order.client_order_id)
+    venue.drop_connections()
+    desk.until(lambda: desk.of_type(DealEvent))
+    desk.until_equal()
+    position = desk.account.get_position(order.instrument)
+    (trade,) = venue.ask(lambda: list(venue.engine.trades(account_index=US)))
+    assert position.commissions == pytest.approx(trade.quote_micro * trade.maker_fee_ppm / 1e12)

@@ -35,6 +35,7 @@ class AccountDeals:
         tracker: knows the client ids that rows of 2025 leave out.
         knows_market: whether a market, of an id and a kind, has an instrument; where it has not, sees to it that it gets one.
         introduce: called with the index of the order that a deal is of, before the deal.
+        may_be_forgotten: whether Qubx may have let an order go: of such a one it books a deal only as history.
         emit: puts an event on Qubx's channel.
     """
 
@@ -47,6 +48,7 @@ class AccountDeals:
         tracker: OrderTracker,
         knows_market: Callable[[int, str], bool],
         introduce: Callable[[int], None],
+        may_be_forgotten: Callable[[int], bool],
         emit: Callable[[object], None],
     ) -> None:
         self._converter = converter
@@ -55,6 +57,7 @@ class AccountDeals:
         self._tracker = tracker
         self._knows_market = knows_market
         self._introduce = introduce
+        self._may_be_forgotten = may_be_forgotten
         self._emit = emit
         self._fills = FillDeduplicator()
         self._of_unseen: dict[int, int] = {}  # order index -> market id, of orders that no row has told of
@@ -90,7 +93,8 @@ class AccountDeals:
                     del self._of_unseen[next(iter(self._of_unseen))]
             self.stats["deals"] += 1
             self.stats["recovered_deals"] += recovered
-            self._emit(_deal_event(own))
+            forgotten = own.has_order and self._may_be_forgotten(int(own.venue_id))
+            self._emit(_historical(own) if forgotten else _deal_event(own))
             if not own.has_order:
                 self._emit(_filled(own))  # Qubx makes an order of such a deal, and would look for it at the venue
             if own.forced:

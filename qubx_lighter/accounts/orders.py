@@ -33,6 +33,7 @@ from qubx_lighter.protocol.orders import OrderTracker, TransitionKind, is_termin
 from qubx_lighter.protocol.requests import Request, RequestBook, failure
 from qubx_lighter.recoveries import Recoveries
 
+_RETAINED_NS: Final = 20 * 10**9  # Qubx keeps ended orders for 30 s (terminal_order_retention_ms)
 RECOVERY_MARGIN_MS: Final = 30_000
 """Block times, which REST sorts and filters by, lag execution by up to 20 s."""
 _REMEMBERED: Final = 10_000
@@ -113,6 +114,7 @@ class AccountOrders:
         self._introduce = introduce
         self._untold: set[int] = set()  # working orders that others sent, and that no snapshot has told Qubx of yet
         self._ends: dict[str, str] = {}  # client id -> the venue's last word; read by other threads
+        self._ended_ns: dict[int, int] = {}  # order index -> when its end was told
 
     def end_of(self, client_id: str) -> str | None:
         """Give the venue's word for how an order ended, such as ``canceled-self-trade``; None while it has not."""
@@ -204,8 +206,9 @@ class AccountOrders:
         self._requests.take(TxType.MODIFY_ORDER, ids.client_id)
         cancelled = self._requests.take(TxType.CANCEL_ORDER, ids.client_id)
         self._ends[ids.client_id] = row.status
-        while len(self._ends) > _REMEMBERED:
-            self._ends.pop(next(iter(self._ends)))
+        self._ended_ns[row.order_index] = to_ns(self._time.time())
+        _forget_oldest(self._ends)
+        _forget_oldest(self._ended_ns)
         if cancelled is None and row.status != "filled":
             logger.info("lighter: {} of {} ended: {}", ids.client_id, ids.instrument.symbol, row.status)
         self._emit(event)
@@ -230,6 +233,11 @@ class AccountOrders:
         )
 
     # --- what Qubx knows of them -------------------------------------------------------------------------------------
+
+    def may_be_forgotten(self, order_index: int) -> bool:
+        """Tell whether Qubx may have let an order go, which it does 30 s after its end."""
+        ended_ns = self._ended_ns.get(order_index)
+        return ended_ns is not None and to_ns(self._time.time()) - ended_ns > _RETAINED_NS
 
     def is_untold(self, order_index: int | None) -> bool:
         """Tell whether an order, or with None any, is working of which no snapshot has told Qubx yet."""
@@ -419,3 +427,8 @@ class AccountOrders:
                 self._deals.deliver(trade, recovered=True)
                 amount += trade.size
         return amount
+
+
+def _forget_oldest(entries: dict[Any, Any]) -> None:
+    while len(entries) > _REMEMBERED:
+        del entries[next(iter(entries))]
