@@ -53,7 +53,7 @@ def test_nothing_is_lost_or_told_twice_while_tokens_are_renewed(
     with desk_on(venue) as desk:
         done = renewals(desk)
         orders = []
-        while renewals(desk) < done + 12:
+        while renewals(desk) < done + 12 or len(orders) < 10:
             orders.append(desk.submit("ETH-USDC", 0.01, 3999.5))
             desk.until_status(orders[-1], OrderStatus.ACCEPTED)
             venue.take(ETH, ETH_MID - 50, 100, is_ask=True)
@@ -64,7 +64,6 @@ def test_nothing_is_lost_or_told_twice_while_tokens_are_renewed(
         deals = [event.deal.trade_id for event in desk.of_type(DealEvent)]
         ours = venue.ask(lambda: [str(trade.trade_id) for trade in venue.engine.trades(account_index=US)])
         assert sorted(ours) == sorted(deals)
-        assert len(orders) > 10
         assert 0 == desk.connector.account.stats()["recoveries"]  # type: ignore[attr-defined]
     deadlines = {int(token.partition(":")[0]) for token in shown}
     assert len(deadlines) > 2, "the renewals showed the same token again"

@@ -25,7 +25,7 @@ from qubx_lighter.sim.model import (
 )
 from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
 
-SOL = MarketSpec(2, "SOL", 3, 3, min_base_lots=50, initial_price_ticks=150_000)
+NEWLY = MarketSpec(2, "NEWLY", 3, 3, min_base_lots=50, initial_price_ticks=150_000)
 ODD = MarketSpec(4000, "ODD", 2, 4, min_base_lots=50, market_type="dated", initial_price_ticks=50_000)
 OPTION = 1000
 
@@ -73,20 +73,20 @@ def latest(desk: Desk, symbol: str, kind: type) -> Any:
 
 def test_a_market_listed_at_run_time_is_noticed_subscribed_and_traded(opener: Opener) -> None:
     venue, desk = opener("ETH")
-    assert found("SOL-USDC") is None
-    assert venue.execute(CreateMarket(SOL)).ok
+    assert found("NEWLY-USDC") is None
+    assert venue.execute(CreateMarket(NEWLY)).ok
     venue.quote(2, 149_900, 150_100)
     venue.execute(
         PlaceOrder(US, 2, False, 100, 149_000)
     )  # of somebody else who uses the account: it is met, and looked up
-    desk.until(lambda: found("SOL-USDC") is not None)
-    sol = desk.instrument("SOL-USDC")
+    desk.until(lambda: found("NEWLY-USDC") is not None)
+    sol = desk.instrument("NEWLY-USDC")
     desk.provider.subscribe("quote", {sol})
     desk.provider.subscribe("orderbook(0.01, 10)", {sol})
-    desk.until(lambda: latest(desk, "SOL-USDC", OrderBook) and latest(desk, "SOL-USDC", Quote))
+    desk.until(lambda: latest(desk, "NEWLY-USDC", OrderBook) and latest(desk, "NEWLY-USDC", Quote))
     quote = desk.provider.get_quote(sol)
     assert (149.9, 150.1) == (quote.bid, quote.ask)
-    desk.until_status(desk.submit("SOL-USDC", 0.5), OrderStatus.FILLED)
+    desk.until_status(desk.submit("NEWLY-USDC", 0.5), OrderStatus.FILLED)
     desk.until_equal()
     assert 500 == venue.truth()["positions"][2]
 

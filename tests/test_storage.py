@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -474,13 +475,20 @@ def test_pages_are_kept_on_disk_where_it_is_told(venue: HistoryVenue, tmp_path: 
 
 @pytest.mark.parametrize("asked", ["LIGHTER", "lighter"])
 def test_qubx_limiter_paces_what_it_declares(venue: HistoryVenue, asked: str) -> None:
-    from tests.test_pacing import consumed, limiter
+    from qubx.rate_limiting import ExchangeRateLimiter
 
-    ours = limiter(capacity=100.0)
+    from qubx_lighter.rate_limits import rate_limit_config
+
+    ours = ExchangeRateLimiter("LIGHTER", rate_limit_config())
     storage = a_storage(rate_limiters={asked: ours})
     storage.get_reader("LIGHTER", "SWAP").read("ETH-USDC", "ohlc(1m)", at(NOW - DAY), None)
     storage.close()
-    assert float(venue.asked["candles"]) == consumed(ours)
+    state = asyncio.run(ours.get_pool_state("rest_ip"))
+    assert state is not None
+    requests = venue.asked["candles"] + 1  # and the list of markets
+    assert (
+        400.0 * requests == state["consumed"]
+    )  # a standard address has 60 requests, counted as 24,000 by their weight
 
 
 def test_closing_is_idempotent_ends_what_is_read_and_leaves_no_thread(venue: HistoryVenue) -> None:
