@@ -39,7 +39,7 @@ cover: $(STAMP)
 	@$(WITH_HOME) $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(TESTS)
 
 bench: $(STAMP)
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(WITH_HOME) $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/bench_*.py benchmarks/report.py; do echo "== $$script"; $(WITH_HOME) $(BIN)/python $$script || exit 1; done
 
 build: $(STAMP)  ## Make wheel and sdist, install the wheel in a clean environment, run the demo from there.
 	@rm -rf dist

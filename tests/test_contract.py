@@ -107,7 +107,7 @@ def test_connector_and_provider_have_every_method_and_use_the_one_channel(desk: 
 
 
 def test_a_strategys_round_of_orders_goes_through(desk: Desk, venue: LiveVenue) -> None:
-    """The same as ``qubx run`` and ``qubx run --paper`` are tests of ``test_qubx_run``, ``qubx simulate`` of ``test_simulate``."""
+    """The same as ``qubx run`` and ``qubx run --paper`` are tests of ``test_qubx_run``, ``qubx simulate`` of ``test_documents``."""
     eth = desk.instrument("ETH-USDC")
     desk.provider.subscribe("quote", {eth})
     desk.until(lambda: desk.provider.get_quote(eth) is not None)

@@ -19,6 +19,7 @@ from qubx_lighter import archive
 from qubx_lighter.archive import Dataset, DatasetEntry, Manifest, from_iso, iso
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.parquet_storage import LighterParquetStorage
+from tests.programs import run_python
 
 FIRST = from_iso("2026-10-30T00:00:00Z")
 STOP = from_iso("2026-11-02T00:00:00Z")
@@ -248,3 +249,12 @@ def test_half_a_download_is_not_read(folder: Path, tmp_path: Path) -> None:
 def test_a_folder_without_an_archive_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no manifest\.json"):
         LighterParquetStorage(str(tmp_path))
+
+
+def test_it_has_a_name_in_qubx_where_the_package_is_a_plugin() -> None:
+    code = """
+    import qubx.data, qubx_lighter
+    from qubx.data.registry import StorageRegistry
+    print(StorageRegistry.get_class('lighter-parquet'))
+    """
+    assert "LighterParquetStorage" in run_python(code)
