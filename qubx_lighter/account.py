@@ -31,7 +31,7 @@ from qubx_lighter.accounts.deals import AccountDeals, trade_rows
 from qubx_lighter.accounts.funding import FundingLedger
 from qubx_lighter.accounts.introductions import Introductions
 from qubx_lighter.accounts.money import AccountMoney
-from qubx_lighter.accounts.orders import RECOVERY_MARGIN_MS, AccountOrders, Asked
+from qubx_lighter.accounts.orders import AccountOrders, Asked
 from qubx_lighter.accounts.queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import LighterError
@@ -296,6 +296,7 @@ class LighterAccountProcessor:
         if self._recovery is not None:
             self._recovery.cancel()  # the next connection begins anew
         if not connected:
+            self._deals.lost()
             return
         self._connections += 1
         if self._connections > 1:
@@ -326,14 +327,14 @@ class LighterAccountProcessor:
         await self._orders.look_up_unseen()
         await self._orders.look_up_traded()
         await self._snapshot(include_orders=True)
+        if self.ready():
+            self._deals.caught_up()
 
     async def _catch_up_deals(self) -> list[wire.OrderRow]:
         """Tell the deals that were missed, after the working orders that they may be of, which are the answer."""
         rows = await self._client.active_orders(self._account)
         self._orders.observe_all(rows)
-        since_ms = self._deals.last_ms - RECOVERY_MARGIN_MS
-        for trade in await self._client.trades(self._account, market_id=None, since_ms=since_ms):
-            self._deals.deliver(trade, recovered=True)
+        await self._deals.catch_up()
         return rows
 
     def _follows(self) -> bool:

@@ -139,6 +139,7 @@ class Scenario:
             (0.4, self._cut),
             (0.3, self._leverage),
             (0.15, self._hour),
+            (0.1, self._outage),
             (0.1, self._squeeze),
             (0.5, self._twap),
             (0.6, self._ask),
@@ -433,10 +434,29 @@ class Scenario:
             self._deposited_micro += amount
 
     def _hour(self) -> None:
-        """Let the venue's next hour begin, which settles funding; TWAPs and expiries of that hour happen too."""
+        """Let the venue's next hour begin, which settles funding; TWAPs and expiries of that hour happen too.
+
+        Nothing is under way then: an hour between two messages that wait for Qubx is more than ever passes.
+        """
         if self._venue.time.ahead_s < -3_700:
+            self._until(self._desk.connector.is_ws_ready)
+            self._listen(0.3)
             self._venue.time.to_next_hour(5.0)
             self._venue.execute(model.AdvanceTime())
+
+    def _outage(self) -> None:
+        """Be away for long, while others trade with what rests."""
+        if self._venue.time.ahead_s < -3_700:
+            self._listen(0.3)
+            self._cut()
+            self._listen(0.1)
+            for _ in range(5):
+                self._take()
+            self._manual_order()
+            self._venue.time.ahead_s += self._chance.randrange(60, 600)
+            self._venue.execute(model.AdvanceTime())
+            for _ in range(5):
+                self._take()
 
     def _squeeze(self) -> None:
         """Take out what may be taken out, move the market against the account, and give it back."""

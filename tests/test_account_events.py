@@ -313,3 +313,21 @@ def test_a_deal_that_comes_after_qubx_let_its_order_go_is_booked_all_the_same(de
     position = desk.account.get_position(order.instrument)
     (trade,) = venue.ask(lambda: list(venue.engine.trades(account_index=US)))
     assert position.commissions == pytest.approx(trade.quote_micro * trade.maker_fee_ppm / 1e12)
+
+
+def test_what_a_long_outage_missed_is_fetched_though_newer_deals_came_before(desk: Desk, venue: LiveVenue) -> None:
+    desk.until_status(desk.submit("ETH-USDC", 2.0, ETH_MID / 100 - 0.5), OrderStatus.ACCEPTED)
+    near = desk.until_status(desk.submit("ETH-USDC", 0.01, ETH_MID / 100 - 0.4), OrderStatus.ACCEPTED)
+    venue.fault(Kind.HANG, "/api/v1/accountActiveOrders", seconds=0.7)
+    venue.drop_connections()
+    index = int(desk.order(near).venue_order_id or 0)
+    venue.execute(model.CancelOrder(US, ETH, index))
+    for _ in range(160):  # two pages over REST, and more than the channel replays
+        venue.take(ETH, ETH_MID - 50, 100, is_ask=True)
+    venue.time.ahead_s += 300
+    desk.until(desk.connector.is_ws_ready)
+    venue.take(ETH, ETH_MID - 50, 100, is_ask=True)
+    desk.until_status(near, OrderStatus.CANCELED)
+    desk.until_equal()
+    trades = [str(trade.trade_id) for trade in venue.ask(lambda: list(venue.engine.trades(account_index=US)))]
+    assert sorted(trades) == sorted(event.deal.trade_id for event in desk.of_type(DealEvent))

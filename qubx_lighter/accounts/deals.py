@@ -23,6 +23,8 @@ from qubx_lighter.protocol.orders import FillDeduplicator, OrderTracker
 _REMEMBERED: Final = 1_000
 _COUNTED: Final = 10_000
 _SIZE_DECIMALS: Final = 9  # more than any market has: sums of sizes stay the nearest floats
+RECOVERY_MARGIN_MS: Final = 30_000
+"""Block times, which REST sorts and filters by, lag execution by up to 20 s."""
 
 
 class AccountDeals:
@@ -65,13 +67,29 @@ class AccountDeals:
         self._wholes: dict[int, int] = {}  # order index of a part -> of the order that it is a part of
         self._start_ns = 0
         self._reported: deque[str] = deque(maxlen=_REMEMBERED)
-        self.last_ms = 0
+        self._last_ms = 0
+        self._hole_ms: int | None = None  # where what a lost connection missed begins, until that was fetched
         self.stats = {"deals": 0, "recovered_deals": 0}
 
     def start(self, now_ns: int) -> None:
         """Leave what was traded before ``now_ns`` to the first snapshot."""
         self._start_ns = now_ns
-        self.last_ms = now_ns // 1_000_000
+        self._last_ms = now_ns // 1_000_000
+
+    def lost(self) -> None:
+        """Remember from when on deals may be missing; those that come before they are fetched say nothing of that."""
+        if self._hole_ms is None:
+            self._hole_ms = self._last_ms
+
+    def caught_up(self) -> None:
+        """Note that nothing is missing: what was is fetched, and the channels are open again."""
+        self._hole_ms = None
+
+    async def catch_up(self) -> None:
+        """Fetch our trades since the last one that is known to have no hole before it, and tell those that are new."""
+        since_ms = (self._last_ms if self._hole_ms is None else self._hole_ms) - RECOVERY_MARGIN_MS
+        for row in await self._client.trades(self._converter.account_index, market_id=None, since_ms=since_ms):
+            self.deliver(row, recovered=True)
 
     def deliver(self, row: wire.TradeRow, *, recovered: bool = False) -> None:
         """Emit our side of a trade once, whichever way it came."""
@@ -80,7 +98,7 @@ class AccountDeals:
         for own in self._own(row):
             if self._fills.seen(row.market_id, row.trade_id, own.is_ask):
                 continue
-            self.last_ms = max(self.last_ms, row.timestamp)
+            self._last_ms = max(self._last_ms, row.timestamp)
             own = self._of_whole(own)  # noqa: PLW2901 - the same deal, under another name
             if own.has_order:
                 self._introduce(int(own.venue_id))

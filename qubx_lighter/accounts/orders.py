@@ -20,7 +20,7 @@ from qubx.core.events import (
 )
 from qubx.core.interfaces import IHealthMonitor
 
-from qubx_lighter.accounts.deals import AccountDeals
+from qubx_lighter.accounts.deals import RECOVERY_MARGIN_MS, AccountDeals
 from qubx_lighter.accounts.queries import AccountQueries, Wanted
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
@@ -34,8 +34,6 @@ from qubx_lighter.protocol.requests import Request, RequestBook, failure
 from qubx_lighter.recoveries import Recoveries
 
 _RETAINED_NS: Final = 20 * 10**9  # Qubx keeps ended orders for 30 s (terminal_order_retention_ms)
-RECOVERY_MARGIN_MS: Final = 30_000
-"""Block times, which REST sorts and filters by, lag execution by up to 20 s."""
 _REMEMBERED: Final = 10_000
 
 
