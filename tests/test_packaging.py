@@ -49,7 +49,8 @@ def test_importing_the_plugin_adds_at_most_50_ms_to_qubx(imports: list[Import]) 
 
 
 @pytest.mark.parametrize(
-    "heavy", ["lighter", "qubx_lighter.sim", "qubx_lighter.cli", "qubx_lighter.factory", "stamina"]
+    "heavy",
+    ["lighter", "qubx_lighter.sim", "qubx_lighter.cli", "qubx_lighter.factory", "qubx_lighter.assembly", "stamina"],
 )
 def test_importing_the_plugin_leaves_heavy_modules_alone(imports: list[Import], heavy: str) -> None:
     found = [name for name in imports[0][1] if name == heavy or name.startswith(heavy + ".")]
