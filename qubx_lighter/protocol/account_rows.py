@@ -100,7 +100,7 @@ class DepositsBody(msgspec.Struct):
     """``GET /api/v1/deposit/history``."""
 
     deposits: list[Deposit] | None = None
-    cursor: str = ""
+    next_cursor: str = msgspec.field(name="cursor", default="")
 
 
 class Withdrawal(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ class WithdrawalsBody(msgspec.Struct):
     """``GET /api/v1/withdraw/history``."""
 
     withdraws: list[Withdrawal] | None = None
-    cursor: str = ""
+    next_cursor: str = msgspec.field(name="cursor", default="")
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -144,7 +144,7 @@ class TransfersBody(msgspec.Struct):
     """``GET /api/v1/transfer/history``."""
 
     transfers: list[Transfer] | None = None
-    cursor: str = ""
+    next_cursor: str = msgspec.field(name="cursor", default="")
 
 
 class PoolShare(msgspec.Struct, frozen=True):
