@@ -18,6 +18,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.live import Desk, LiveVenue
+
 _REAL_HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
 _MADE: list[Path] = []
 
@@ -50,3 +52,21 @@ def wire_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no captured frames: ../shared/wire is missing")
     return folder
+
+
+@pytest.fixture
+def venue(tmp_path: Path) -> Iterator[LiveVenue]:
+    """Run a local venue where the maker quotes ETH and BTC, and nothing happens but what a test does."""
+    from tests.live import venue_in
+
+    with venue_in(tmp_path) as venue:
+        yield venue
+
+
+@pytest.fixture
+def desk(venue: LiveVenue) -> Iterator[Desk]:
+    """Connect the plugin, and Qubx's own account manager, to the venue."""
+    from tests.live import desk_on
+
+    with desk_on(venue) as desk:
+        yield desk

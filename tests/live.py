@@ -47,6 +47,7 @@ PATIENCE_S = 10.0
 US = 100
 MAKER = 7
 ETH, BTC = 0, 1
+ETH_MID, BTC_MID = 400_000, 1_000_000  # ticks of 0.01 and of 0.1: 4,000 and 100,000
 KEYS = generate_api_key
 
 
@@ -374,6 +375,18 @@ class Health(DummyHealthMonitor):
     def record_order_cancel_response(self, exchange: str, client_id: str, event_time: Any) -> None:
         """Remember whose cancel was answered."""
         self.cancels.append(client_id)
+
+
+@contextmanager
+def venue_in(folder: Path, **options: Any) -> Iterator[LiveVenue]:
+    """Run a venue where the maker quotes ETH and BTC, a dollar about 4,000 and 100,000."""
+    venue = LiveVenue(folder, **options)
+    try:
+        venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
+        venue.quote(BTC, BTC_MID - 10, BTC_MID + 10)
+        yield venue
+    finally:
+        venue.close()
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,25 +21,7 @@ from qubx.core.events import (
 
 from qubx_lighter.sim import model
 from qubx_lighter.sim.faults import Kind
-from tests.live import BTC, ETH, MAKER, US, Desk, LiveVenue, desk_on
-
-ETH_MID = 400_000  # ticks of 0.01
-BTC_MID = 1_000_000  # ticks of 0.1
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    venue.quote(BTC, BTC_MID - 10, BTC_MID + 10)
-    yield venue
-    venue.close()
-
-
-@pytest.fixture
-def desk(venue: LiveVenue) -> Iterator[Desk]:
-    with desk_on(venue) as desk:
-        yield desk
+from tests.live import BTC, BTC_MID, ETH, ETH_MID, MAKER, US, Desk, LiveVenue, desk_on
 
 
 def holding(desk: Desk, symbol: str = "ETH-USDC", amount: float = 1.0) -> None:

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from loguru import logger
 from qubx.core.basics import OrderStatus
 from qubx.core.events import DealEvent
 
-from qubx_lighter import websocket
+from qubx_lighter import factory, websocket
 from qubx_lighter.errors import LighterError
 from qubx_lighter.sim import model
-from tests.live import ETH, US, Desk, LiveVenue, desk_on
-
-ETH_MID = 400_000
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    yield venue
-    venue.close()
+from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on
 
 
 def tokens_of(venue: LiveVenue) -> list[str]:
@@ -112,7 +100,7 @@ def test_neither_key_nor_token_is_ever_told(venue: LiveVenue) -> None:
             desk.until(desk.connector.is_ws_ready)
             venue.execute(model.Deposit(US, 10**6))
             desk.until_equal()
-            gateway = client._token.__self__
+            gateway = factory._gateways[desk.provider]
             parts = (gateway, gateway.settings, gateway.signer, client, desk.connector, desk.connector.account)
             lines += [repr(part) + str(part) for part in parts]
             lines.append(repr(vars(gateway.settings)))

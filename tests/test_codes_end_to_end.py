@@ -29,10 +29,9 @@ from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.sim import batches, model
 from qubx_lighter.sim.app import API_KEY_INDEX
 from qubx_lighter.sim.faults import Kind
-from tests.live import ETH, US, Desk, LiveVenue, desk_on
+from tests.live import ETH, US, Desk, LiveVenue, desk_on, venue_in
 
 CREATE, CANCEL, AMEND = (str(int(tx)) for tx in (TxType.CREATE_ORDER, TxType.CANCEL_ORDER, TxType.MODIFY_ORDER))
-ETH_MID = 400_000
 UNLISTED = 21_999
 
 # Codes that only end what was asked for: the strategy hears of it, and that is all.
@@ -56,29 +55,11 @@ def codes_of(recovery: Recovery) -> list[int]:
     return [code for code in known_codes() if refusal_of(code).recovery is recovery]
 
 
-def venue_in(folder: Any) -> LiveVenue:
-    """Open a venue with a quoted market."""
-    venue = LiveVenue(folder)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    return venue
-
-
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, LiveVenue]]:
     """One desk for all codes that leave no trace."""
-    venue = venue_in(tmp_path_factory.mktemp("venue"))
-    with desk_on(venue) as desk:
+    with venue_in(tmp_path_factory.mktemp("venue")) as venue, desk_on(venue) as desk:
         yield desk, venue
-    venue.close()
-
-
-@pytest.fixture
-def own(tmp_path: Any) -> Iterator[tuple[Desk, LiveVenue]]:
-    """A desk for a code that leaves traces."""
-    venue = venue_in(tmp_path)
-    with desk_on(venue) as desk:
-        yield desk, venue
-    venue.close()
 
 
 def words(code: int) -> str:
@@ -278,8 +259,7 @@ def test_a_market_that_is_not_as_it_was_is_rejected_and_the_markets_reloaded(
 
 
 @pytest.mark.parametrize("code", codes_of(Recovery.BACK_OFF))
-def test_too_many_of_anything_is_a_rejection_that_names_the_cause(code: int, own: tuple[Desk, LiveVenue]) -> None:
-    desk, venue = own
+def test_too_many_of_anything_is_a_rejection_that_names_the_cause(code: int, desk: Desk, venue: LiveVenue) -> None:
     since, order = len(desk.events), rests(desk)
     venue.fault(Kind.REFUSE, CREATE, code=code, text=words(code))
     refused = desk.submit("ETH-USDC", 0.1, 3991.0)
@@ -314,8 +294,7 @@ def test_what_fails_at_the_sequencer_is_a_rejection_with_its_code(code: int, sha
 
 
 @pytest.mark.parametrize("code", [21_109, 21_120])
-def test_a_key_that_the_sequencer_refuses_stops_orders_too(code: int, own: tuple[Desk, LiveVenue]) -> None:
-    desk, venue = own
+def test_a_key_that_the_sequencer_refuses_stops_orders_too(code: int, desk: Desk, venue: LiveVenue) -> None:
     since, errors, standing = len(desk.events), len(desk.data), rests(desk)
     venue.fault(Kind.FAIL, CREATE, text=f'{{"code":{code},"message":"no"}}')
     failed = desk.submit("ETH-USDC", 0.1, 3991.0)
@@ -335,21 +314,18 @@ def test_a_key_that_the_sequencer_refuses_stops_orders_too(code: int, own: tuple
 
 
 @pytest.mark.parametrize("code", [20_013, 61_005, 61_006])
-def test_a_refused_token_is_minted_anew_and_the_channel_subscribed(code: int, tmp_path: Any) -> None:
-    venue = venue_in(tmp_path)
+def test_a_refused_token_is_minted_anew_and_the_channel_subscribed(code: int, venue: LiveVenue) -> None:
     venue.fault(Kind.DENY, f"account_all_orders/{US}", code=code, text=f"{words(code)}: account_all_orders:{US}")
     venue.fault(Kind.DENY, f"account_tx/{US}", code=code, text=words(code))  # and does not say which channel
     with desk_on(venue) as desk:
         is_over(desk, rests(desk))
-    venue.close()
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", codes_of(Recovery.SPLIT))
-def test_a_refused_batch_goes_out_one_by_one_and_each_order_once(code: int, tmp_path: Any) -> None:
-    venue = venue_in(tmp_path)
+def test_a_refused_batch_goes_out_one_by_one_and_each_order_once(code: int, venue: LiveVenue) -> None:
     venue.fault(Kind.REFUSE, batches.NAME, code=code, text=words(code))
     with desk_on(venue, batch_size=15) as desk:
         orders = [desk.submit("ETH-USDC", 0.1, 3990.0 - number) for number in range(6)]
@@ -358,4 +334,3 @@ def test_a_refused_batch_goes_out_one_by_one_and_each_order_once(code: int, tmp_
         desk.until_equal()
         assert [6, 6] == [len(venue.truth()["orders"]), venue.ask(lambda: len(venue.engine.transactions(100)))]
         assert 1 == venue.ask(lambda: venue.venue.server.faults.struck[Kind.REFUSE]), "there was no batch"
-    venue.close()

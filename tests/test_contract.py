@@ -43,18 +43,8 @@ from qubx_lighter.sim.faults import Kind
 from tests.live import BTC, ETH, US, Desk, LiveVenue, LoopThread
 from tests.reconciling import Reconciling
 
-ETH_MID = 400_000
 ORDERS, TRADES = f"account_all_orders:{US}", f"account_all_trades:{US}"
 CREATE, CANCEL, AMEND = (str(int(tx)) for tx in (TxType.CREATE_ORDER, TxType.CANCEL_ORDER, TxType.MODIFY_ORDER))
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    venue.quote(BTC, 1_000_000 - 10, 1_000_000 + 10)
-    yield venue
-    venue.close()
 
 
 @pytest.fixture

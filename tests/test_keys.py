@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,17 +13,9 @@ from qubx.core.events import OrderRejectedEvent
 
 from qubx_lighter.signer import generate_api_key
 from qubx_lighter.sim import model
-from tests.live import ETH, US, Desk, LiveVenue, desk_on
+from tests.live import US, Desk, LiveVenue, desk_on
 
 FURTHER = (5, 6)
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, 399_900, 400_100)
-    yield venue
-    venue.close()
 
 
 def register(venue: LiveVenue, *indexes: int) -> dict[int, str]:

@@ -7,10 +7,9 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import yaml
 
 from qubx_lighter.sim import model
@@ -18,15 +17,6 @@ from tests.live import BTC, ETH, MAKER, US, LiveVenue
 from tests.programs import EXAMPLES, QUBX, ROOT, process
 
 PATIENCE_S = 60.0
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, 399_900, 400_100)
-    venue.quote(BTC, 999_990, 1_000_010)
-    yield venue
-    venue.close()
 
 
 def command(folder: Path, venue: LiveVenue) -> list[str]:

@@ -30,22 +30,7 @@ from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
 from tests.markets import Listing, market_row
 from tests.signing import make
 
-ETH_MID = 400_000  # ticks of 0.01
 PACE_US = 1_600_000
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    yield venue
-    venue.close()
-
-
-@pytest.fixture
-def desk(venue: LiveVenue) -> Iterator[Desk]:
-    with desk_on(venue) as desk:
-        yield desk
 
 
 @pytest.fixture

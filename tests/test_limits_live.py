@@ -17,17 +17,13 @@ from qubx_lighter.account_pace import TransactionGate
 from qubx_lighter.protocol.limits import TIERS
 from qubx_lighter.sim.faults import parse
 from qubx_lighter.sim.limits import LimitSettings
-from tests.live import ETH, Desk, LiveVenue, desk_on
-
-ETH_MID = 400_000  # ticks of 0.01
+from tests.live import ETH, Desk, LiveVenue, desk_on, venue_in
 
 
 @contextmanager
 def limited(folder: Path, tier: str = "standard", faults: str = "", **settings: Any) -> Iterator[LiveVenue]:
-    venue = LiveVenue(folder, limits=LimitSettings(TIERS[tier], **settings), faults=parse(faults))
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    yield venue
-    venue.close()
+    with venue_in(folder, limits=LimitSettings(TIERS[tier], **settings), faults=parse(faults)) as venue:
+        yield venue
 
 
 def refusals(venue: LiveVenue) -> dict[str, int]:

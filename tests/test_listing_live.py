@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,14 @@ Opener = Callable[..., tuple[LiveVenue, Desk]]
 @pytest.fixture
 def opener(tmp_path: Path) -> Iterator[Opener]:
     """Open a venue with some markets, and a desk on it."""
-    opened: list[Any] = []
+    with ExitStack() as opened:
 
-    def open_(*markets: str) -> tuple[LiveVenue, Desk]:
-        venue = LiveVenue(tmp_path, markets=list(markets))
-        opened.append(venue.close)
-        manager = desk_on(venue)
-        desk = manager.__enter__()
-        opened.append(lambda: manager.__exit__(None, None, None))
-        return venue, desk
+        def open_(*markets: str) -> tuple[LiveVenue, Desk]:
+            venue = LiveVenue(tmp_path, markets=list(markets))
+            opened.callback(venue.close)
+            return venue, opened.enter_context(desk_on(venue))
 
-    yield open_
-    for close in reversed(opened):
-        close()
+        yield open_
 
 
 def loader_of(desk: Desk) -> Any:

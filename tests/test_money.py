@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,20 +19,11 @@ from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import generate_api_key
 from qubx_lighter.sim import model
 from qubx_lighter.transactions.submitting import Receipt
-from tests.live import ETH, US, Desk, LiveVenue, desk_on
+from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on
 from tests.money_venue import OWNER, WALLET_KEY
 
-ETH_MID = 400_000  # ticks of 0.01
 SECOND_KEY = 9
 MICRO = 10**6
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    yield venue
-    venue.close()
 
 
 def settings(venue: LiveVenue, **params: Any) -> LighterSettings:

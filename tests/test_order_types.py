@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from qubx.core.basics import Order, OrderOrigin, OrderStatus, RejectCause
@@ -25,7 +23,6 @@ from qubx_lighter.sim import model
 from qubx_lighter.sim.sequencer import Change
 from tests.live import ETH, MAKER, US, Desk, LiveVenue, desk_on
 
-MID = 400_000  # ticks of 0.01
 ACCEPTED, CANCELED, EXPIRED, FILLED, PARTIAL, REJECTED = (
     OrderStatus.ACCEPTED,
     OrderStatus.CANCELED,
@@ -36,26 +33,12 @@ ACCEPTED, CANCELED, EXPIRED, FILLED, PARTIAL, REJECTED = (
 )
 
 
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, MID - 100, MID + 100)
-    yield venue
-    venue.close()
-
-
-@pytest.fixture
-def desk(venue: LiveVenue) -> Iterator[Desk]:
-    with desk_on(venue) as desk:
-        yield desk
-
-
 def move(venue: LiveVenue, mid: int) -> None:
     """Have the maker quote about another price; the mark price follows, and whoever that triggers meets somebody.
 
     Its old orders end where its new ones meet them.
     """
-    old = venue.ask(venue.engine.active_orders, MAKER)
+    old = venue.ask(venue.engine.active_orders, MAKER, ETH)
     rising = mid > venue.ask(venue.engine.mark_price_ticks, ETH)
     for is_ask in (True, False) if rising else (False, True):
         venue.rest(ETH, mid + 100 if is_ask else mid - 100, 100_000, is_ask=is_ask)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -28,12 +26,11 @@ from qubx.core.events import (
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.sim.faults import Kind
-from tests.live import ETH, US, LiveVenue, desk_on
+from tests.live import ETH, ETH_MID, US, LiveVenue, desk_on
 from tests.reconciling import Reconciling
 
 SEEDS = int(os.environ.get("OUTCOME_SEEDS", "2"))
 STEPS = 60
-ETH_MID = 400_000
 CREATE, CANCEL, AMEND = (str(int(tx)) for tx in (TxType.CREATE_ORDER, TxType.CANCEL_ORDER, TxType.MODIFY_ORDER))
 CHANNELS = [f"{kind}:{US}" for kind in ("account_all_orders", "account_all_trades", "account_tx", "user_stats")]
 TERMINAL = (OrderFilledEvent, OrderCanceledEvent, OrderExpiredEvent, OrderRejectedEvent)
@@ -60,14 +57,6 @@ def any_fault(chance: Random) -> tuple[Kind, str, dict[str, Any]]:
         case Kind.HANG:
             return kind, "/api/v1/", {"seconds": 0.2}
     return kind, channel, {}
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    yield venue
-    venue.close()
 
 
 def act(chance: Random, desk: Reconciling, orders: list[Order]) -> None:

@@ -18,9 +18,8 @@ from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.read_only import ReadOnlyConnector
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.sim import model
-from tests.live import ETH, US, Desk, LiveVenue, desk_on
+from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on, venue_in
 
-ETH_MID = 400_000
 FAR_S = 4_000_000_000
 TOKEN = f"ro:{US}:single:{FAR_S}:" + "ab" * 32
 URL = {"base_url": "http://127.0.0.1:1"}
@@ -36,12 +35,10 @@ READS = {
 
 @pytest.fixture
 def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    venue.execute(model.PlaceOrder(US, ETH, False, 5000, ETH_MID + 100, time_in_force=0))
-    venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000, client_order_index=77))
-    yield venue
-    venue.close()
+    with venue_in(tmp_path) as venue:
+        venue.execute(model.PlaceOrder(US, ETH, False, 5000, ETH_MID + 100, time_in_force=0))
+        venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000, client_order_index=77))
+        yield venue
 
 
 @pytest.fixture(params=["key", "token"])

@@ -25,7 +25,7 @@ from qubx.utils.runner.configs import RateLimitingConfig
 from qubx_lighter import factory
 from qubx_lighter.protocol.limits import TIERS
 from qubx_lighter.sim.limits import LimitSettings
-from tests.live import ETH, LiveVenue, desk_on
+from tests.live import LiveVenue, desk_on, venue_in
 
 SERVER = shutil.which("redis-server")
 pytestmark = pytest.mark.skipif(SERVER is None, reason="no redis-server here: apt-get install redis-server")
@@ -141,49 +141,42 @@ def limiter_of(server: Redis) -> Callable[[Any], Any]:
 
 
 def test_orders_and_cancels_go_on_when_redis_dies(server: Redis, tmp_path: Path) -> None:
-    venue = LiveVenue(tmp_path, limits=LimitSettings(TIERS["premium"]))
-    try:
-        venue.quote(ETH, 399_900, 400_100)
-        with desk_on(venue, limiter=limiter_of(server), account_tier="premium") as desk:
-            first = desk.until_status(desk.submit("ETH-USDC", 0.1, 3900.0), OrderStatus.ACCEPTED)
-            client = redis.Redis.from_url(server.url)
-            keys = {key.decode().split(":")[2] for key in client.scan_iter()}
-            client.close()
-            assert {"transactions", "rest_ip", "rest_account", "messages"} <= keys
-            server.end()
-            second = desk.until_status(desk.submit("ETH-USDC", 0.1, 3901.0), OrderStatus.ACCEPTED)
-            for order in (first, second):
-                desk.cancel(desk.order(order))
-                desk.until_status(order, OrderStatus.CANCELED)
-            desk.until_equal()
-            assert {} == dict(venue.venue.server.limits.refusals)
-            stats = desk.connector.stats()  # type: ignore[attr-defined]
-            assert 4 == stats["limit_transactions_spent"]
-            shared = factory._gateways[desk.provider].shared_limits
-            assert shared is not None
-    finally:
-        venue.close()
-
-
-def test_what_others_have_spent_rejects_orders_in_time_and_holds_no_cancel(server: Redis, tmp_path: Path) -> None:
-    venue = LiveVenue(tmp_path)
-    try:
-        venue.quote(ETH, 399_900, 400_100)
-        options: dict[str, Any] = {"account_tier": "builder", "order_wait_s": 0.7}
-        with desk_on(venue, limiter=limiter_of(server), **options) as desk:
-            order = desk.until_status(desk.submit("ETH-USDC", 0.1, 3900.0), OrderStatus.ACCEPTED)
-            client = redis.Redis.from_url(server.url)
-            (key,) = client.keys("ratelimit:lighter:transactions:acct_*")
-            client.hset(key, mapping={"tokens": 0, "last_refill": time.time()})  # the next one comes in 1.3 s
-            client.close()
-            late = desk.submit("ETH-USDC", 0.1, 3901.0)
+    with (
+        venue_in(tmp_path, limits=LimitSettings(TIERS["premium"])) as venue,
+        desk_on(venue, limiter=limiter_of(server), account_tier="premium") as desk,
+    ):
+        first = desk.until_status(desk.submit("ETH-USDC", 0.1, 3900.0), OrderStatus.ACCEPTED)
+        client = redis.Redis.from_url(server.url)
+        keys = {key.decode().split(":")[2] for key in client.scan_iter()}
+        client.close()
+        assert {"transactions", "rest_ip", "rest_account", "messages"} <= keys
+        server.end()
+        second = desk.until_status(desk.submit("ETH-USDC", 0.1, 3901.0), OrderStatus.ACCEPTED)
+        for order in (first, second):
             desk.cancel(desk.order(order))
             desk.until_status(order, OrderStatus.CANCELED)
-            rejected = desk.until_status(late, OrderStatus.REJECTED)
-            assert late.client_order_id == rejected.client_order_id
-            (event,) = desk.of_type(OrderRejectedEvent)
-            assert RejectCause.RATE_LIMITED is event.cause
-            assert "other processes" in event.reason
-            desk.until_equal()
-    finally:
-        venue.close()
+        desk.until_equal()
+        assert {} == dict(venue.venue.server.limits.refusals)
+        stats = desk.connector.stats()  # type: ignore[attr-defined]
+        assert 4 == stats["limit_transactions_spent"]
+        shared = factory._gateways[desk.provider].shared_limits
+        assert shared is not None
+
+
+def test_what_others_have_spent_rejects_orders_in_time_and_holds_no_cancel(server: Redis, venue: LiveVenue) -> None:
+    options: dict[str, Any] = {"account_tier": "builder", "order_wait_s": 0.7}
+    with desk_on(venue, limiter=limiter_of(server), **options) as desk:
+        order = desk.until_status(desk.submit("ETH-USDC", 0.1, 3900.0), OrderStatus.ACCEPTED)
+        client = redis.Redis.from_url(server.url)
+        (key,) = client.keys("ratelimit:lighter:transactions:acct_*")
+        client.hset(key, mapping={"tokens": 0, "last_refill": time.time()})  # the next one comes in 1.3 s
+        client.close()
+        late = desk.submit("ETH-USDC", 0.1, 3901.0)
+        desk.cancel(desk.order(order))
+        desk.until_status(order, OrderStatus.CANCELED)
+        rejected = desk.until_status(late, OrderStatus.REJECTED)
+        assert late.client_order_id == rejected.client_order_id
+        (event,) = desk.of_type(OrderRejectedEvent)
+        assert RejectCause.RATE_LIMITED is event.cause
+        assert "other processes" in event.reason
+        desk.until_equal()

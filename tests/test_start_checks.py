@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.sim import model
 from qubx_lighter.start_checks import check_network, confirm_collateral, maker_only_among, warn_of_reserved_key
-from tests.live import ETH, US, Desk, LiveVenue, desk_on
+from tests.live import US, Desk, LiveVenue, desk_on
 
 URL = "https://venue.test"
 
@@ -70,13 +69,11 @@ async def test_a_venue_that_cannot_be_asked_is_believed(log: list[str]) -> None:
     assert any("network could not be checked" in line for line in log)
 
 
-def test_a_run_with_the_wrong_chain_or_collateral_does_not_start(tmp_path: Path) -> None:
-    venue = LiveVenue(tmp_path)
+def test_a_run_with_the_wrong_chain_or_collateral_does_not_start(venue: LiveVenue) -> None:
     with pytest.raises(click.ClickException, match="network id is 304, and chain_id is 300"):
         Desk(venue, chain_id=300)
     with pytest.raises(click.ClickException, match=r"^params\.collateral is USDT.*margined in USDC"):
         Desk(venue, collateral="USDT")
-    venue.close()
 
 
 # --- collateral --------------------------------------------------------------------------------------------------------
@@ -127,9 +124,7 @@ def test_the_apps_own_keys_are_warned_about(log: list[str], index: int, warned: 
 # --- end to end --------------------------------------------------------------------------------------------------------
 
 
-def test_a_maker_only_key_makes_and_does_nothing_else(tmp_path: Path) -> None:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, 399_900, 400_100)
+def test_a_maker_only_key_makes_and_does_nothing_else(venue: LiveVenue) -> None:
     venue.execute(model.ChangeTier(US, "premium"))
     venue.execute(model.SetMakerOnlyKeys(US, (venue.account.api_key_index,)))
     with desk_on(venue) as desk:
@@ -149,5 +144,4 @@ def test_a_maker_only_key_makes_and_does_nothing_else(tmp_path: Path) -> None:
         assert ["set_instrument_leverage", "set_margin_mode"] == [error.operation for error in failed]
         assert all("this API key is maker-only" in error.message for error in failed)
     kinds = venue.ask(lambda: {record.tx_type for record in venue.engine.transactions(100)})
-    venue.close()
     assert {TxType.CREATE_ORDER, TxType.MODIFY_ORDER, TxType.CANCEL_ORDER} == kinds

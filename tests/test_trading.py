@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
@@ -35,25 +33,7 @@ from qubx_lighter.connector import connector_of
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.protocol.requests import Request, Signature
 from qubx_lighter.sim import model
-from tests.live import BTC, ETH, MAKER, US, Desk, LiveVenue, desk_on
-
-ETH_MID = 400_000  # ticks of 0.01
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    venue = LiveVenue(tmp_path)
-    venue.quote(ETH, ETH_MID - 100, ETH_MID + 100)
-    venue.quote(BTC, 1_000_000 - 10, 1_000_000 + 10)
-    yield venue
-    venue.close()
-
-
-@pytest.fixture
-def desk(venue: LiveVenue) -> Iterator[Desk]:
-    with desk_on(venue) as desk:
-        yield desk
-
+from tests.live import BTC, ETH, ETH_MID, MAKER, US, Desk, LiveVenue, desk_on
 
 # --- orders ----------------------------------------------------------------------------------------------------------
 
