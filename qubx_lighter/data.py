@@ -135,6 +135,7 @@ class LighterDataProvider(IDataProvider):
             **rates,
             **dict.fromkeys(_COUNTERS, 0),
             **self._counters,
+            **self._delivery.published,
             "streams": streams,
             "lag_p50_ms": round(p50, 3),
             "lag_p99_ms": round(p99, 3),

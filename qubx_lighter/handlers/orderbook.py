@@ -37,6 +37,7 @@ class BookView(View):
     depth: int
 
 
+_EVERYTHING: Final = -1  # how near a snapshot comes: to every view
 DEFAULT_VIEW: Final = BookView(0.01, 200)
 """What a bare ``orderbook`` means, as in Qubx's ``DataType``."""
 
@@ -94,7 +95,7 @@ class OrderBookHandler(MarketHandler):
         self._best = self._book.best()
         changed_us = frame.last_updated_at or frame.order_book.last_updated_at
         self._stamp(time_ns(changed_us), time_ns(frame.timestamp))
-        return self._publish(every=True)
+        return self._publish(_EVERYTHING)
 
     def update(self, raw: bytes) -> list[Output]:
         """Apply a delta; see the base."""
@@ -107,12 +108,13 @@ class OrderBookHandler(MarketHandler):
         outcome = book.apply(frame.order_book)
         if outcome is not Outcome.APPLIED:
             return self._refuse(outcome)
-        if book.touched(1, 1):
+        near = book.touched_depth()
+        if near < 1:
             self._best = book.best()
         now_ns = time_ns(frame.last_updated_at or frame.order_book.last_updated_at or frame.timestamp)
         if now_ns > self._time_ns:  # noqa: PLR1730 - max() takes four times as long
             self._time_ns = now_ns
-        return self._publish(every=False)
+        return self._publish(near)
 
     def reset(self) -> None:
         """Empty the book."""
@@ -134,8 +136,8 @@ class OrderBookHandler(MarketHandler):
                 outputs.append((_of_quotes(view), quote))
         return outputs
 
-    def _publish(self, *, every: bool) -> list[Output]:
-        """Show what changed, or everything, and what was not shown for long."""
+    def _publish(self, near: int) -> list[Output]:
+        """Show what changed and what was not shown for long; ``near`` is how deep a view of single ticks sees no change."""
         if self._best is None:
             self.counters["one_sided_books"] += 1
             return []
@@ -146,7 +148,7 @@ class OrderBookHandler(MarketHandler):
         for shown in self._shown:
             view = shown.view
             ticks = book.ticks_per_bin(view.tick_size_pct) if view.tick_size_pct else 1
-            if every or now_ns >= shown.due_ns or book.touched(ticks, view.depth):
+            if near < view.depth or now_ns >= shown.due_ns or (ticks > 1 and book.touched(ticks, view.depth)):
                 shown.due_ns = now_ns + REPEAT_NS
                 self._show(view, ticks, outputs)
         if self._quotes is not None:

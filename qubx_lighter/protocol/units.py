@@ -81,13 +81,9 @@ class Scale:
 
 def time_ns(value: int) -> int:
     """Convert a Unix time in s, ms, µs or ns, told apart by magnitude, to ns; 0 (no time) stays 0."""
-    if value < _MAX_S:
-        return value * 1_000_000_000
-    if value < _MAX_MS:
-        return value * 1_000_000
-    if value < _MAX_US:
-        return value * 1_000
-    return value
+    if value >= _MAX_MS:  # first: on the hot path times come in µs
+        return value * 1_000 if value < _MAX_US else value
+    return value * 1_000_000 if value >= _MAX_S else value * 1_000_000_000
 
 
 def ppm_fee(notional: float, ppm: int) -> float:
