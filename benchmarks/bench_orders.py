@@ -55,7 +55,7 @@ COUNTER: Final = itertools.count(time.time_ns() // 100_000_000)
 async def serve(public_keys: dict[str, str]) -> None:
     """Be the venue until the input ends."""
     from qubx_lighter.sim.app import Funded, open_venue  # noqa: PLC0415 - the other processes have no venue
-    from qubx_lighter.sim.model import PlaceOrder, RegisterKey  # noqa: PLC0415
+    from qubx_lighter.sim.model.commands import PlaceOrder, RegisterKey  # noqa: PLC0415
 
     accounts = [
         Funded(public_keys["ours"], ACCOUNT, KEYS["ours"], COLLATERAL),

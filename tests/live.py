@@ -39,9 +39,9 @@ from qubx.utils.runner.accounts import AccountConfigurationManager
 
 from qubx_lighter.protocol.statuses import is_terminal
 from qubx_lighter.signer import generate_api_key
-from qubx_lighter.sim import model
 from qubx_lighter.sim.app import Funded, Venue, accounts_toml, open_venue
 from qubx_lighter.sim.faults import Fault, Kind
+from qubx_lighter.sim.model import commands, records
 
 PATIENCE_S = 10.0
 US = 100
@@ -122,7 +122,7 @@ class LiveVenue:
         """Read the engine on the venue's own thread."""
         return self._thread.call(function, *arguments)
 
-    def execute(self, command: model.Command) -> model.Result:
+    def execute(self, command: commands.Command) -> commands.Result:
         """Carry out a command."""
         return self._thread.call(self.venue.server.execute, command)
 
@@ -132,11 +132,11 @@ class LiveVenue:
 
     def rest(self, market_id: int, ticks: int, lots: int, *, is_ask: bool) -> int:
         """Have the maker rest an order."""
-        return self.execute(model.PlaceOrder(MAKER, market_id, is_ask, lots, ticks)).order_index
+        return self.execute(commands.PlaceOrder(MAKER, market_id, is_ask, lots, ticks)).order_index
 
     def take(self, market_id: int, ticks: int, lots: int, *, is_ask: bool) -> None:
         """Have the maker take from the book."""
-        order = model.PlaceOrder(MAKER, market_id, is_ask, lots, ticks, time_in_force=0)
+        order = commands.PlaceOrder(MAKER, market_id, is_ask, lots, ticks, time_in_force=0)
         assert self.execute(order).ok
 
     def fault(self, kind: Kind, where: str = "", **options: Any) -> None:
@@ -174,10 +174,12 @@ class LiveVenue:
         self._thread.stop()
 
 
-def _price_of(order: model.Order) -> int:
+def _price_of(order: records.Order) -> int:
     """Give what Qubx calls an order's price: its trigger for as long as it waits for it."""
     return (
-        order.trigger_price_ticks if order.status == model.PENDING and order.trigger_price_ticks else order.price_ticks
+        order.trigger_price_ticks
+        if order.status == records.PENDING and order.trigger_price_ticks
+        else order.price_ticks
     )
 
 

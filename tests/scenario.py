@@ -26,7 +26,7 @@ from qubx_lighter.constants import OrderType, TimeInForce
 from qubx_lighter.errors import LighterError
 from qubx_lighter.protocol.units import Scale
 from qubx_lighter.signer import Signer, generate_api_key
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands, records
 from tests.live import BTC, ETH, MAKER, US, Desk, LiveVenue, LoopThread
 
 SYMBOLS = {ETH: "ETH-USDC", BTC: "BTC-USDC"}
@@ -45,7 +45,7 @@ class OtherClient:
 
     def __init__(self, venue: LiveVenue) -> None:
         secret, public_key = generate_api_key()
-        assert venue.execute(model.RegisterKey(US, OTHER_KEY, public_key)).ok
+        assert venue.execute(commands.RegisterKey(US, OTHER_KEY, public_key)).ok
         self._thread = LoopThread("OtherClient")
         self._client = LighterClient(venue.venue.url)
         self._signer = Signer(
@@ -117,7 +117,7 @@ class Scenario:
             for market in desk.connector.account._instruments.markets  # type: ignore[attr-defined]
         }
         self._orders: list[Order] = []
-        self._trades: dict[int, model.Trade] = {}
+        self._trades: dict[int, records.Trade] = {}
         self._deposited_micro = 0
         self._start_micro = self._collateral_micro()
         self._ticked = self._asked = 0.0
@@ -414,7 +414,7 @@ class Scenario:
         self._requote(market_id)
 
     def _requote(self, market_id: int) -> None:
-        self._venue.execute(model.CancelAll(MAKER))
+        self._venue.execute(commands.CancelAll(MAKER))
         for one in SYMBOLS:
             price = self._prices[one]
             step = max(1, price // 5_000)
@@ -430,7 +430,7 @@ class Scenario:
 
     def _deposit(self) -> None:
         amount = self._chance.randrange(-50, 51) * MICRO
-        if self._venue.execute(model.Deposit(US, amount)).ok:
+        if self._venue.execute(commands.Deposit(US, amount)).ok:
             self._deposited_micro += amount
 
     def _hour(self) -> None:
@@ -442,7 +442,7 @@ class Scenario:
             self._until(self._desk.connector.is_ws_ready)
             self._listen(0.3)
             self._venue.time.to_next_hour(5.0)
-            self._venue.execute(model.AdvanceTime())
+            self._venue.execute(commands.AdvanceTime())
 
     def _outage(self) -> None:
         """Be away for long, while others trade with what rests."""
@@ -454,7 +454,7 @@ class Scenario:
                 self._take()
             self._manual_order()
             self._venue.time.ahead_s += self._chance.randrange(60, 600)
-            self._venue.execute(model.AdvanceTime())
+            self._venue.execute(commands.AdvanceTime())
             for _ in range(5):
                 self._take()
 
@@ -464,14 +464,14 @@ class Scenario:
         if not truth:
             return
         available = int(self._venue.ask(self._venue.engine.available_balance_micro, US))
-        if available > 0 and self._venue.execute(model.Deposit(US, -available)).ok:
+        if available > 0 and self._venue.execute(commands.Deposit(US, -available)).ok:
             self._deposited_micro -= available
         for market_id, lots in truth.items():
             self._prices[market_id] = round(self._prices[market_id] * (1 - 0.045 * math.copysign(1, lots)))
         self._requote(ETH)
-        self._venue.execute(model.AdvanceTime())
+        self._venue.execute(commands.AdvanceTime())
         missing = self._start_micro - self._collateral_micro()
-        if self._venue.execute(model.Deposit(US, missing)).ok:
+        if self._venue.execute(commands.Deposit(US, missing)).ok:
             self._deposited_micro += missing
 
     def _cut(self) -> None:

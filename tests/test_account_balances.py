@@ -12,7 +12,7 @@ from qubx.core.basics import OrderOrigin, OrderStatus
 from qubx.core.events import AccountSnapshot, AccountSnapshotEvent, BalanceUpdateEvent
 
 from qubx_lighter.connector import LighterConnector
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from tests.live import ETH, MAKER, US, Desk, LiveVenue, desk_on
 
 SPOT = 2048
@@ -26,8 +26,8 @@ def venue(tmp_path: Path) -> Iterator[LiveVenue]:
     """Run a venue with ETH both ways; we have 2 ETH and 9,000 USDC beside the collateral of 10,000."""
     venue = LiveVenue(tmp_path, markets=["ETH", "ETH/USDC"])
     for account, coins, money in ((US, 2 * 10**8, 9_000 * MICRO), (MAKER, 10**12, 10**13)):
-        assert venue.execute(model.DepositAsset(account, COIN, coins)).ok
-        assert venue.execute(model.DepositAsset(account, USDC, money)).ok
+        assert venue.execute(commands.DepositAsset(account, COIN, coins)).ok
+        assert venue.execute(commands.DepositAsset(account, USDC, money)).ok
     venue.quote(ETH, 299_900, 300_100)
     venue.quote(SPOT, 299_900, 300_100)
     yield venue
@@ -107,7 +107,7 @@ def test_what_is_withdrawn_and_deposited_is_told_once_at_the_venues_time(desk: D
     start = desk.time.time()
     connector(desk).act(lambda a: a.withdraw(amount=1500))
     desk.until(lambda: total(desk) == money(venue) == 17_500)
-    venue.execute(model.DepositAsset(US, COIN, 10**8))
+    venue.execute(commands.DepositAsset(US, COIN, 10**8))
     desk.until(lambda: total(desk, "ETH") == 3.0)
     pushes = desk.of_type(BalanceUpdateEvent)
     assert {"USDC", "ETH"} == {event.balance.currency for event in pushes}
@@ -167,9 +167,9 @@ def test_a_strategy_runs_on_a_sub_account_or_a_pool_by_its_index(kind: str, desk
 
     desk.until(find)
     index = made[0].account_index
-    venue.execute(model.Deposit(index, 3000 * MICRO))
-    venue.execute(model.RegisterKey(index, 4, venue.account.public_key))
-    venue.execute(model.PlaceOrder(index, ETH, False, 1000, 290_000, client_order_index=77))
+    venue.execute(commands.Deposit(index, 3000 * MICRO))
+    venue.execute(commands.RegisterKey(index, 4, venue.account.public_key))
+    venue.execute(commands.PlaceOrder(index, ETH, False, 1000, 290_000, client_order_index=77))
     venue.accounts_file.write_text(
         venue.accounts_file.read_text().replace(f"account_index = {US}", f"account_index = {index}")
     )

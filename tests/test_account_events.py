@@ -19,8 +19,8 @@ from qubx.core.events import (
     OrderUpdatedEvent,
 )
 
-from qubx_lighter.sim import model
 from qubx_lighter.sim.faults import Kind
+from qubx_lighter.sim.model import commands
 from tests.live import BTC, BTC_MID, ETH, ETH_MID, MAKER, US, Desk, LiveVenue, desk_on
 
 
@@ -88,7 +88,7 @@ def test_funding_is_booked_once_an_hour_as_the_venues_ledger_has_it(venue: LiveV
 def test_a_deposit_and_a_withdrawal_are_balances_at_the_venues_time(desk: Desk, venue: LiveVenue) -> None:
     for amount, total in ((500, 10_500.0), (-750, 9_750.0)):
         before = desk.time.time()
-        assert venue.execute(model.Deposit(US, amount * 10**6)).ok
+        assert venue.execute(commands.Deposit(US, amount * 10**6)).ok
         desk.until(lambda: desk.account.get_balance("USDC", "LIGHTER").total == total)  # noqa: B023 - called at once
         event = desk.of_type(BalanceUpdateEvent)[-1]
         assert (total, "USDC") == (event.balance.total, event.balance.currency)
@@ -107,19 +107,19 @@ OTHER = 8
 @pytest.fixture
 def heavy(desk: Desk, venue: LiveVenue) -> Desk:
     """A desk that is long 40 ETH from 4,001 on 10,000 USDC, in a market without bids."""
-    venue.execute(model.Deposit(MAKER, 10**12))
-    venue.execute(model.CreateAccount(OTHER, "0x8", 10**12))
+    venue.execute(commands.Deposit(MAKER, 10**12))
+    venue.execute(commands.CreateAccount(OTHER, "0x8", 10**12))
     venue.rest(ETH, ETH_MID + 100, 400_000, is_ask=True)
     desk.until_status(desk.submit("ETH-USDC", 40.0, 4001.0, tif="ioc"), OrderStatus.FILLED)
     desk.until_equal()
-    venue.execute(model.CancelAll(MAKER))
+    venue.execute(commands.CancelAll(MAKER))
     return desk
 
 
 def mark(venue: LiveVenue, ticks: int) -> None:
     """Let others trade at a price."""
     venue.rest(ETH, ticks, 1000, is_ask=True)
-    assert venue.execute(model.PlaceOrder(OTHER, ETH, False, 1000, ticks, time_in_force=0)).ok
+    assert venue.execute(commands.PlaceOrder(OTHER, ETH, False, 1000, ticks, time_in_force=0)).ok
 
 
 def errors(desk: Desk) -> list[Any]:
@@ -201,7 +201,7 @@ def test_the_reason_of_a_cancellation_is_the_venues_word(desk: Desk, venue: Live
 def test_what_somebody_else_traded_meanwhile_leaves_a_position_and_no_open_order(desk: Desk, venue: LiveVenue) -> None:
     desk.until_equal()
     venue.drop_connections()
-    venue.execute(model.PlaceOrder(US, ETH, False, 3000, ETH_MID + 100, time_in_force=0))
+    venue.execute(commands.PlaceOrder(US, ETH, False, 3000, ETH_MID + 100, time_in_force=0))
     desk.until(lambda: desk.of_type(DealEvent))
     desk.until(lambda: desk.of_type(OrderFilledEvent))
     desk.until_equal()
@@ -213,7 +213,7 @@ def test_what_somebody_else_traded_meanwhile_leaves_a_position_and_no_open_order
 
 
 def test_an_order_of_somebody_else_that_is_amended_is_told_in_the_venues_figures(desk: Desk, venue: LiveVenue) -> None:
-    index = venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000, client_order_index=77)).order_index
+    index = venue.execute(commands.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000, client_order_index=77)).order_index
     desk.connector.request_snapshot()
     desk.until_equal()
     order: Any = desk.account.get_order("lighter_77")
@@ -244,14 +244,14 @@ def test_history_of_more_than_a_page_has_every_deal_once_and_changes_nothing(des
 
 
 def test_the_status_of_an_order_that_ended_hundreds_of_orders_ago_is_the_truth(desk: Desk, venue: LiveVenue) -> None:
-    index = venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000)).order_index
+    index = venue.execute(commands.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000)).order_index
     desk.connector.request_snapshot()
     desk.until(lambda: desk.account.get_order(f"ext:{index}") is not None)
     order: Any = desk.account.get_order(f"ext:{index}")
-    venue.execute(model.CancelOrder(US, ETH, index))
+    venue.execute(commands.CancelOrder(US, ETH, index))
     for _ in range(350):
-        other = venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000)).order_index
-        venue.execute(model.CancelOrder(US, ETH, other))
+        other = venue.execute(commands.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000)).order_index
+        venue.execute(commands.CancelOrder(US, ETH, other))
     desk.until(lambda: len(desk.of_type(OrderCanceledEvent)) == 351)
     venue.time.ahead_s += 600
     order.submitted_at = desk.time.time()  # as Qubx does where it first hears of an order by its deal
@@ -301,7 +301,7 @@ def test_what_a_long_outage_missed_is_fetched_though_newer_deals_came_before(des
     venue.fault(Kind.HANG, "/api/v1/accountActiveOrders", seconds=0.7)
     venue.drop_connections()
     index = int(desk.order(near).venue_order_id or 0)
-    venue.execute(model.CancelOrder(US, ETH, index))
+    venue.execute(commands.CancelOrder(US, ETH, index))
     for _ in range(160):  # two pages over REST, and more than the channel replays
         venue.take(ETH, ETH_MID - 50, 100, is_ask=True)
     venue.time.ahead_s += 300

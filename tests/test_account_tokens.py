@@ -11,7 +11,7 @@ from qubx.core.events import DealEvent
 
 from qubx_lighter import factory, websocket
 from qubx_lighter.errors import LighterError
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on
 
 
@@ -98,7 +98,7 @@ def test_neither_key_nor_token_is_ever_told(venue: LiveVenue) -> None:
             venue.ask(account.keys.update, keys)
             desk.connector.reconnect()
             desk.until(desk.connector.is_ws_ready)
-            venue.execute(model.Deposit(US, 10**6))
+            venue.execute(commands.Deposit(US, 10**6))
             desk.until_equal()
             gateway = factory._gateways[desk.provider]
             parts = (gateway, gateway.settings, gateway.signer, client, desk.connector, desk.connector.account)

@@ -23,7 +23,7 @@ from qubx.core.events import (
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.sim.faults import Kind
-from qubx_lighter.sim.model import EndOrder
+from qubx_lighter.sim.model.commands import EndOrder
 from tests.live import ETH, Desk, LiveVenue, desk_on
 
 ETH_MID = 400_000

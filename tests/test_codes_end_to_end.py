@@ -26,9 +26,10 @@ from qubx_lighter.factory import _gateways
 from qubx_lighter.protocol.codes import Recovery, known_codes, refusal_of
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.recoveries import Recoveries
-from qubx_lighter.sim import batches, model
 from qubx_lighter.sim.app import API_KEY_INDEX
+from qubx_lighter.sim.exchange import batches
 from qubx_lighter.sim.faults import Kind
+from qubx_lighter.sim.model import commands
 from tests.live import ETH, US, Desk, LiveVenue, desk_on, venue_in
 
 CREATE, CANCEL, AMEND = (str(int(tx)) for tx in (TxType.CREATE_ORDER, TxType.CANCEL_ORDER, TxType.MODIFY_ORDER))
@@ -185,13 +186,13 @@ def test_an_order_in_doubt_is_looked_up_and_what_is_found_is_told(code: int, sha
     venue.fault(Kind.REFUSE, CREATE, code=code, text=words(code))
     client_id = f"qubx_ETH-USDC_{code}"
     index = ClientIds(API_KEY_INDEX).index_of(client_id)
-    assert venue.execute(model.PlaceOrder(US, ETH, False, 1000, 399_100, client_order_index=index)).ok
+    assert venue.execute(commands.PlaceOrder(US, ETH, False, 1000, 399_100, client_order_index=index)).ok
     order = desk.submit("ETH-USDC", 0.1, 3991.0, client_id=client_id)
     desk.until_status(order, OrderStatus.ACCEPTED)
     # A cancel: the order is over, and nothing on the channels has shown it.
     venue.fault(Kind.LOSE, f"account_all_orders:{US}")
     venue.fault(Kind.REFUSE, CANCEL, code=code, text=words(code))
-    venue.execute(model.EndOrder(int(desk.order(order).venue_order_id or 0), "canceled-expired"))
+    venue.execute(commands.EndOrder(int(desk.order(order).venue_order_id or 0), "canceled-expired"))
     desk.cancel(desk.order(order))
     desk.until_status(order, OrderStatus.EXPIRED)
     refused = wait_for(desk, order, OrderCancelRejectedEvent, since)
@@ -208,7 +209,7 @@ def test_an_amend_of_an_order_in_doubt_is_rejected_and_the_order_looked_up(
     since, order = len(desk.events), rests(desk)
     venue.fault(Kind.LOSE, f"account_all_orders:{US}")
     venue.fault(Kind.REFUSE, AMEND, code=code, text=words(code))
-    venue.execute(model.EndOrder(int(order.venue_order_id or 0), "canceled-oco"))
+    venue.execute(commands.EndOrder(int(order.venue_order_id or 0), "canceled-oco"))
     desk.amend(order, price=3989.0)
     desk.until_status(order, OrderStatus.CANCELED)
     assert expected(code) == told(wait_for(desk, order, OrderUpdateRejectedEvent, since))

@@ -38,8 +38,8 @@ import qubx_lighter.storage
 from qubx_lighter.constants import TxType
 from qubx_lighter.data import LighterDataProvider
 from qubx_lighter.errors import ConfigurationError
-from qubx_lighter.sim import model
 from qubx_lighter.sim.faults import Kind
+from qubx_lighter.sim.model import commands
 from tests.live import BTC, ETH, US, Desk, LiveVenue, LoopThread
 from tests.reconciling import Reconciling
 
@@ -296,7 +296,7 @@ def test_resting_orders_of_a_former_run_are_recovered_and_cancellable(venue: Liv
 
 def test_orders_of_others_are_external_and_cancellable(desk: Desk, venue: LiveVenue) -> None:
     for index in (0, 123):
-        venue.execute(model.PlaceOrder(US, ETH, False, 1000, 399_000 + index, client_order_index=index))
+        venue.execute(commands.PlaceOrder(US, ETH, False, 1000, 399_000 + index, client_order_index=index))
     desk.until(lambda: len(desk.account.get_orders()) == 2)
     orders = list(desk.account.get_orders().values())
     assert {OrderOrigin.EXTERNAL} == {order.origin for order in orders}
@@ -324,7 +324,7 @@ def test_an_account_that_meets_itself_books_both_sides(desk: Desk, venue: LiveVe
 
 
 def test_a_position_in_a_market_outside_the_universe_is_kept(venue: LiveVenue) -> None:
-    venue.execute(model.PlaceOrder(US, BTC, False, 1000, 1_000_010, time_in_force=0))
+    venue.execute(commands.PlaceOrder(US, BTC, False, 1000, 1_000_010, time_in_force=0))
     desk = Reconciling(venue)
     try:
         desk.start()

@@ -8,7 +8,7 @@ import re
 import aiohttp
 
 from qubx_lighter.cli import main
-from qubx_lighter.sim.admin import PATH
+from qubx_lighter.sim.api.admin import PATH
 from qubx_lighter.sim.app import Funded, open_venue
 from tests.programs import ROOT
 

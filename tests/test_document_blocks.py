@@ -14,7 +14,7 @@ from qubx.utils.runner.configs import StrategyConfig, resolve_env_vars_recursive
 
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import generate_api_key
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from tests.documents import DOCUMENTS, SHELL, Block, all_blocks, blocks
 from tests.live import US, LiveVenue
 from tests.programs import EXAMPLES, ROOT
@@ -80,7 +80,7 @@ def test_a_snippet_is_python(block: Block) -> None:
 def test_the_programs_run(tmp_path: Path) -> None:
     venue = LiveVenue(tmp_path)
     key, public_key = generate_api_key()
-    venue.execute(model.RegisterKey(US, 9, public_key))
+    venue.execute(commands.RegisterKey(US, 9, public_key))
     environment = {
         "PYTHONPATH": str(ROOT),
         "HOME": str(tmp_path),

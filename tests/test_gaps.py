@@ -19,12 +19,13 @@ from qubx_lighter.data import LighterDataProvider
 from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.market_data import streams
-from qubx_lighter.sim import listing
-from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.api.server import Server
+from qubx_lighter.sim.api.stream import Connection
+from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.faults import Fault, Faults, Kind
-from qubx_lighter.sim.model import CancelOrder, CreateAccount, CreateMarket, MarketSpec, PlaceOrder
-from qubx_lighter.sim.server import Server
-from qubx_lighter.sim.stream import Connection
+from qubx_lighter.sim.markets import listing
+from qubx_lighter.sim.model.commands import CancelOrder, CreateAccount, CreateMarket, PlaceOrder
+from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 MARKETS = 20

@@ -12,7 +12,7 @@ from qubx.core.errors import ErrorLevel, VenueOperationError
 from qubx.core.events import OrderRejectedEvent
 
 from qubx_lighter.signer import generate_api_key
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from tests.live import US, Desk, LiveVenue, desk_on
 
 FURTHER = (5, 6)
@@ -23,7 +23,7 @@ def register(venue: LiveVenue, *indexes: int) -> dict[int, str]:
     keys = {}
     for index in indexes:
         keys[index], public_key = generate_api_key()
-        assert venue.execute(model.RegisterKey(US, index, public_key)).ok
+        assert venue.execute(commands.RegisterKey(US, index, public_key)).ok
     return keys
 
 

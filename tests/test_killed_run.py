@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from tests.live import BTC, ETH, MAKER, US, LiveVenue
 from tests.programs import EXAMPLES, QUBX, ROOT, process
 
@@ -38,7 +38,7 @@ def stir(venue: LiveVenue) -> None:
     """Have the maker change its mind, so that there are quotes to act on."""
     for market_id, ticks in ((ETH, 399_900), (BTC, 999_990)):
         index = venue.rest(market_id, ticks, 100, is_ask=False)
-        venue.execute(model.CancelOrder(MAKER, market_id, index))
+        venue.execute(commands.CancelOrder(MAKER, market_id, index))
 
 
 def wait_for(condition: Callable[[], object], running: subprocess.Popen[str], venue: LiveVenue) -> None:

@@ -22,7 +22,7 @@ from qubx_lighter.errors import UnitsError
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.leverage import LeverageSettings
 from qubx_lighter.signer import Signer, generate_api_key
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from qubx_lighter.transactions.sender import TransactionSender
 from qubx_lighter.transactions.watch import TransactionWatch
 from tests.answers import Answering
@@ -99,7 +99,7 @@ def test_a_leverage_changed_elsewhere_is_learned_and_told(desk: Desk, venue: Liv
     desk.connector.set_instrument_leverage(eth, 10.0)
     desk.until(lambda: settings(desk))
     key, public_key = generate_api_key()
-    venue.execute(model.RegisterKey(US, 9, public_key))
+    venue.execute(commands.RegisterKey(US, 9, public_key))
     asyncio.run(_change_elsewhere(venue.venue.url, key, 2000))
     desk.until(lambda: desk.connector.get_instrument_leverage(eth) == 5.0)
     desk.until(lambda: len(settings(desk)) == 2)

@@ -15,8 +15,8 @@ from qubx.core.events import OrderRejectedEvent
 from qubx_lighter import factory
 from qubx_lighter.account_pace import TransactionGate
 from qubx_lighter.protocol.limits import TIERS
+from qubx_lighter.sim.api.limits import LimitSettings
 from qubx_lighter.sim.faults import parse
-from qubx_lighter.sim.limits import LimitSettings
 from tests.live import ETH, Desk, LiveVenue, desk_on, venue_in
 
 

@@ -15,15 +15,15 @@ from qubx.core.lookups import LookupsManager
 from qubx.core.series import OrderBook, Quote
 
 from qubx_lighter.errors import LighterError
-from qubx_lighter.sim.model import (
+from qubx_lighter.sim.model.commands import (
     CancelMarket,
     ChangeMarket,
     CreateMarket,
     DelistMarket,
-    MarketSpec,
     PlaceOrder,
     SetMarketStatus,
 )
+from qubx_lighter.sim.model.specs import MarketSpec
 from tests.live import BTC, ETH, US, Desk, LiveVenue, desk_on
 
 NEWLY = MarketSpec(2, "NEWLY", 3, 3, min_base_lots=50, initial_price_ticks=150_000)

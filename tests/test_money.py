@@ -17,7 +17,7 @@ from qubx_lighter.errors import ConfigurationError, VenueError
 from qubx_lighter.protocol.account_rows import Deposit, Pool, Transfer, Withdrawal
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import generate_api_key
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from qubx_lighter.transactions.submitting import Receipt
 from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on
 from tests.money_venue import OWNER, WALLET_KEY
@@ -29,7 +29,7 @@ MICRO = 10**6
 def settings(venue: LiveVenue, **params: Any) -> LighterSettings:
     """The account as a program beside the strategy sees it: with an API key of its own."""
     key, public_key = generate_api_key()
-    venue.execute(model.RegisterKey(US, SECOND_KEY, public_key))
+    venue.execute(commands.RegisterKey(US, SECOND_KEY, public_key))
     own = {"account_index": US, "api_key_index": SECOND_KEY, "api_private_key": key}
     return LighterSettings.build({"base_url": venue.venue.url} | own | params)
 
@@ -108,7 +108,7 @@ def test_a_tier_is_changed_and_read(venue: LiveVenue) -> None:
 
 
 def test_a_tier_that_cannot_change_is_refused_before_it_is_asked_for(venue: LiveVenue) -> None:
-    venue.execute(model.PlaceOrder(US, ETH, False, 10_000, ETH_MID + 100, time_in_force=0))
+    venue.execute(commands.PlaceOrder(US, ETH, False, 10_000, ETH_MID + 100, time_in_force=0))
 
     async def outside() -> None:
         async with open_actions(settings(venue)) as actions:
@@ -127,8 +127,8 @@ OWNED = 500
 def owned_settings(venue: LiveVenue) -> LighterSettings:
     """An account of a wallet whose key the tests have, with 10,000."""
     key, public_key = generate_api_key()
-    venue.execute(model.CreateAccount(OWNED, OWNER, 10_000 * MICRO))
-    venue.execute(model.RegisterKey(OWNED, SECOND_KEY, public_key))
+    venue.execute(commands.CreateAccount(OWNED, OWNER, 10_000 * MICRO))
+    venue.execute(commands.RegisterKey(OWNED, SECOND_KEY, public_key))
     own = {"account_index": OWNED, "api_key_index": SECOND_KEY, "api_private_key": key}
     return LighterSettings.build({"base_url": venue.venue.url} | own)
 

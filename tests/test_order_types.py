@@ -19,8 +19,8 @@ from qubx.core.exceptions import InvalidOrderParameters
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.protocol.order_table import SelfTrade
-from qubx_lighter.sim import model
-from qubx_lighter.sim.sequencer import Change
+from qubx_lighter.sim.model import commands, records
+from qubx_lighter.sim.orders.sequencer import Change
 from tests.live import ETH, MAKER, US, Desk, LiveVenue, desk_on
 
 ACCEPTED, CANCELED, EXPIRED, FILLED, PARTIAL, REJECTED = (
@@ -43,13 +43,13 @@ def move(venue: LiveVenue, mid: int) -> None:
     for is_ask in (True, False) if rising else (False, True):
         venue.rest(ETH, mid + 100 if is_ask else mid - 100, 100_000, is_ask=is_ask)
     for order in old:
-        venue.execute(model.CancelOrder(MAKER, ETH, order.order_index))
+        venue.execute(commands.CancelOrder(MAKER, ETH, order.order_index))
 
 
 def wait(venue: LiveVenue, seconds: float) -> None:
     """Let time pass, for the venue and for Qubx."""
     venue.time.ahead_s += seconds
-    venue.execute(model.AdvanceTime())
+    venue.execute(commands.AdvanceTime())
 
 
 def working(desk: Desk, amount: float, price: float | None = None, tif: str = "gtc", **options: object) -> Order:
@@ -71,7 +71,7 @@ def position(desk: Desk) -> float:
     return desk.account.get_position(desk.instrument("ETH-USDC")).quantity
 
 
-def row_of(venue: LiveVenue, order: Order) -> model.Order:
+def row_of(venue: LiveVenue, order: Order) -> records.Order:
     """The venue's own row of an order, working or ended."""
     index = int(order.venue_order_id or 0)
     rows = venue.ask(lambda: [*venue.engine.active_orders(US), *venue.engine.inactive_orders(US)])
@@ -339,7 +339,7 @@ def test_a_17th_stop_in_a_market_is_refused(desk: Desk) -> None:
 
 
 def test_a_twap_is_worked_in_orders_of_the_venues_own(desk: Desk, venue: LiveVenue) -> None:
-    def parts() -> list[model.Order]:
+    def parts() -> list[records.Order]:
         return [row for row in venue.ask(venue.engine.inactive_orders, US) if row.parent_order_index]
 
     order = working(desk, 1.0, 4010.0, twap_s=310)
@@ -350,7 +350,7 @@ def test_a_twap_is_worked_in_orders_of_the_venues_own(desk: Desk, venue: LiveVen
     desk.until_status(order, FILLED)
     desk.until_equal()
     index = int(desk.order(order).venue_order_id or 0)
-    assert {(index, model.TWAP_SUB)} == {(row.parent_order_index, row.order_type) for row in parts()}
+    assert {(index, records.TWAP_SUB)} == {(row.parent_order_index, row.order_type) for row in parts()}
     assert (11, 1.0) == (len(desk.of_type(DealEvent)), position(desk))
     assert {order.client_order_id} == {event.client_order_id for event in desk.of_type(OrderEvent)}
     assert 1.0 == pytest.approx(desk.order(order).filled_quantity)
@@ -504,10 +504,10 @@ def test_what_closes_an_entry_is_known_again_after_a_restart(venue: LiveVenue) -
 
 def test_what_others_do_with_their_orders_shows_nothing_false(desk: Desk, venue: LiveVenue) -> None:
     """An order of another client that is amended before a snapshot showed it is not taken for one that buys."""
-    index = venue.execute(model.PlaceOrder(US, ETH, True, 5000, 410_000, client_order_index=99)).order_index
+    index = venue.execute(commands.PlaceOrder(US, ETH, True, 5000, 410_000, client_order_index=99)).order_index
     order = venue.ask(lambda: venue.engine.account(US).orders[index])
     venue.ask(lambda: venue.engine._sequencer.amend(order, Change(4000, 411_000), SelfTrade(), ""))
-    venue.execute(model.AdvanceTime())
+    venue.execute(commands.AdvanceTime())
     desk.until(lambda: desk.account.get_order("lighter_99") is not None)
     desk.until_equal()
     found = desk.account.get_order("lighter_99")
@@ -516,7 +516,7 @@ def test_what_others_do_with_their_orders_shows_nothing_false(desk: Desk, venue:
 
 
 def test_an_order_of_others_is_shown_whole_before_its_first_fill(desk: Desk, venue: LiveVenue) -> None:
-    venue.execute(model.PlaceOrder(US, ETH, True, 5000, 400_050, client_order_index=99))
+    venue.execute(commands.PlaceOrder(US, ETH, True, 5000, 400_050, client_order_index=99))
     venue.take(ETH, 400_050, 2000, is_ask=False)
     desk.until_equal()
     found = desk.account.get_order("lighter_99")
@@ -529,7 +529,7 @@ def test_an_order_of_others_is_shown_whole_before_its_first_fill(desk: Desk, ven
 
 
 def test_an_order_of_others_that_rests_is_shown_within_a_second_or_so(desk: Desk, venue: LiveVenue) -> None:
-    venue.execute(model.PlaceOrder(US, ETH, True, 5000, 400_050, client_order_index=99))
+    venue.execute(commands.PlaceOrder(US, ETH, True, 5000, 400_050, client_order_index=99))
     desk.until(lambda: desk.account.get_order("lighter_99") is not None)
     desk.until_equal()
 
@@ -604,7 +604,7 @@ def test_each_of_a_batch_that_the_venue_refuses_has_its_own_end(venue: LiveVenue
 def test_what_fails_in_a_batch_after_the_venue_took_it_fails_alone(venue: LiveVenue) -> None:
     with desk_on(venue, batch_size=15) as desk:
         gone, stays = working(desk, 0.1, 3990.0), working(desk, 0.1, 3989.0)
-        venue.execute(model.CancelOrder(US, ETH, int(gone.venue_order_id or 0)))
+        venue.execute(commands.CancelOrder(US, ETH, int(gone.venue_order_id or 0)))
         desk.cancel(desk.order(gone))
         desk.cancel(desk.order(stays))
         order = desk.submit("ETH-USDC", 0.1, 3988.0)

@@ -17,7 +17,7 @@ from qubx_lighter.connector import LighterConnector, connector_of
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.read_only import ReadOnlyConnector
 from qubx_lighter.settings import LighterSettings
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on, venue_in
 
 FAR_S = 4_000_000_000
@@ -36,8 +36,8 @@ READS = {
 @pytest.fixture
 def venue(tmp_path: Path) -> Iterator[LiveVenue]:
     with venue_in(tmp_path) as venue:
-        venue.execute(model.PlaceOrder(US, ETH, False, 5000, ETH_MID + 100, time_in_force=0))
-        venue.execute(model.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000, client_order_index=77))
+        venue.execute(commands.PlaceOrder(US, ETH, False, 5000, ETH_MID + 100, time_in_force=0))
+        venue.execute(commands.PlaceOrder(US, ETH, False, 1000, ETH_MID - 1000, client_order_index=77))
         yield venue
 
 

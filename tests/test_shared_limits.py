@@ -24,7 +24,7 @@ from qubx.utils.runner.configs import RateLimitingConfig
 
 from qubx_lighter import factory
 from qubx_lighter.protocol.limits import TIERS
-from qubx_lighter.sim.limits import LimitSettings
+from qubx_lighter.sim.api.limits import LimitSettings
 from tests.live import LiveVenue, desk_on, venue_in
 
 SERVER = shutil.which("redis-server")

@@ -18,7 +18,7 @@ from qubx.core.series import OrderBook, Quote, Trade
 
 from qubx_lighter.cli import main
 from qubx_lighter.sim.app import open_venue
-from qubx_lighter.sim.model import DepositAsset
+from qubx_lighter.sim.model.commands import DepositAsset
 from qubx_lighter.storage import LighterStorage
 from tests.live import ETH, MAKER, US, Desk, LiveVenue, desk_on
 

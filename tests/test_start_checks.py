@@ -16,7 +16,7 @@ from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import TxType
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.settings import LighterSettings
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from qubx_lighter.start_checks import check_network, confirm_collateral, maker_only_among, warn_of_reserved_key
 from tests.live import US, Desk, LiveVenue, desk_on
 
@@ -125,8 +125,8 @@ def test_the_apps_own_keys_are_warned_about(log: list[str], index: int, warned: 
 
 
 def test_a_maker_only_key_makes_and_does_nothing_else(venue: LiveVenue) -> None:
-    venue.execute(model.ChangeTier(US, "premium"))
-    venue.execute(model.SetMakerOnlyKeys(US, (venue.account.api_key_index,)))
+    venue.execute(commands.ChangeTier(US, "premium"))
+    venue.execute(commands.SetMakerOnlyKeys(US, (venue.account.api_key_index,)))
     with desk_on(venue) as desk:
         eth = desk.instrument("ETH-USDC")
         for options in ({"price": 3990.0}, {"price": 4001.0, "tif": "ioc"}):

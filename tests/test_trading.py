@@ -32,7 +32,7 @@ from qubx.core.exceptions import InvalidOrderParameters, NotSupported
 from qubx_lighter.connector import connector_of
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.protocol.requests import Request, Signature
-from qubx_lighter.sim import model
+from qubx_lighter.sim.model import commands
 from tests.live import BTC, ETH, ETH_MID, MAKER, US, Desk, LiveVenue, desk_on
 
 # --- orders ----------------------------------------------------------------------------------------------------------
@@ -227,15 +227,15 @@ def test_an_order_expires(venue: LiveVenue) -> None:
     with desk_on(venue, order_expiry_days=6 / (24 * 60)) as desk:
         order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3990.0), OrderStatus.ACCEPTED)
         six_minutes = venue.ask(lambda: venue.engine.now) + 361 * 10**6
-        venue.ask(lambda: venue.venue.server.engine.apply(model.AdvanceTime(), six_minutes))
-        venue.execute(model.AdvanceTime())
+        venue.ask(lambda: venue.venue.server.engine.apply(commands.AdvanceTime(), six_minutes))
+        venue.execute(commands.AdvanceTime())
         desk.until_status(order, OrderStatus.EXPIRED)
         assert [order.client_order_id] == [event.client_order_id for event in desk.of_type(OrderExpiredEvent)]
 
 
 def test_a_cancel_of_what_is_gone_is_rejected_and_the_truth_is_asked_for(desk: Desk, venue: LiveVenue) -> None:
     order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3990.0), OrderStatus.ACCEPTED)
-    venue.execute(model.CancelAll(US))
+    venue.execute(commands.CancelAll(US))
     desk.cancel(order)
     desk.until(lambda: desk.order(order).status.is_terminal)
     assert OrderStatus.CANCELED == desk.order(order).status
@@ -245,7 +245,7 @@ def test_a_cancel_of_what_is_gone_is_rejected_and_the_truth_is_asked_for(desk: D
 
 def test_an_amend_of_what_is_gone_is_rejected(desk: Desk, venue: LiveVenue) -> None:
     order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3990.0), OrderStatus.ACCEPTED)
-    venue.execute(model.CancelAll(US))
+    venue.execute(commands.CancelAll(US))
     desk.amend(order, price=3991.0)
     desk.until(lambda: desk.of_type(OrderUpdateRejectedEvent))
     desk.until(lambda: desk.order(order).status.is_terminal)
@@ -340,7 +340,7 @@ def test_orders_of_a_former_run_come_back_as_ours_and_can_be_cancelled(venue: Li
 
 def test_orders_of_somebody_else_are_seen_and_can_be_cancelled(desk: Desk, venue: LiveVenue) -> None:
     for index in (0, 123):
-        venue.execute(model.PlaceOrder(US, ETH, False, 1000, 399_000 + index, client_order_index=index))
+        venue.execute(commands.PlaceOrder(US, ETH, False, 1000, 399_000 + index, client_order_index=index))
     desk.connector.request_snapshot()
     desk.until_equal()
     orders = list(desk.account.get_orders().values())
@@ -355,7 +355,7 @@ def test_orders_of_somebody_else_are_seen_and_can_be_cancelled(desk: Desk, venue
 
 
 def test_a_position_outside_the_universe_is_not_lost(venue: LiveVenue) -> None:
-    venue.execute(model.PlaceOrder(US, BTC, False, 1000, 1_000_010, time_in_force=0))
+    venue.execute(commands.PlaceOrder(US, BTC, False, 1000, 1_000_010, time_in_force=0))
     with desk_on(venue) as desk:
         desk.until_equal()
         assert {BTC: 1000} == venue.truth()["positions"]
@@ -379,7 +379,7 @@ def test_leverage_goes_out_once_is_clamped_and_equal_values_are_skipped(desk: De
 
 
 def test_a_leverage_that_the_position_cannot_bear_is_an_error_and_not_believed(desk: Desk, venue: LiveVenue) -> None:
-    venue.execute(model.Deposit(MAKER, 10**12))
+    venue.execute(commands.Deposit(MAKER, 10**12))
     venue.rest(ETH, ETH_MID + 100, 400_000, is_ask=True)
     desk.until_status(desk.submit("ETH-USDC", 40.0, 4001.0, tif="ioc"), OrderStatus.FILLED)
     eth = desk.instrument("ETH-USDC")
@@ -523,7 +523,7 @@ def test_what_a_lost_connection_missed_is_caught_up_with_once(desk: Desk, venue:
     venue.take(ETH, 399_950, 5000, is_ask=True)
     venue.take(ETH, 399_940, 2000, is_ask=True)
     index = int(desk.order(cancelled).venue_order_id or 0)
-    venue.execute(model.CancelOrder(US, ETH, index))
+    venue.execute(commands.CancelOrder(US, ETH, index))
     desk.until_status(filled, OrderStatus.FILLED)
     desk.until_status(cancelled, OrderStatus.CANCELED)
     desk.until_status(partly, OrderStatus.PARTIALLY_FILLED)

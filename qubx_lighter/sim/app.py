@@ -17,24 +17,20 @@ from pathlib import Path
 from typing import Final
 
 from qubx_lighter.constants import EXCHANGE
-from qubx_lighter.sim import admin, assets, listing, past, rows
-from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.accounts import assets
+from qubx_lighter.sim.api import admin
+from qubx_lighter.sim.api.limits import LimitSettings
+from qubx_lighter.sim.api.server import Server, wall_clock
+from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.faults import Fault, Faults
 from qubx_lighter.sim.feeds import replay as playback
 from qubx_lighter.sim.feeds.synthetic import Synthetic
 from qubx_lighter.sim.journal import Journal
-from qubx_lighter.sim.limits import LimitSettings
-from qubx_lighter.sim.model import (
-    PREMIUM,
-    STANDARD,
-    CreateAccount,
-    CreateAsset,
-    CreateMarket,
-    DepositAsset,
-    MarketSpec,
-    RegisterKey,
-)
-from qubx_lighter.sim.server import Server, wall_clock
+from qubx_lighter.sim.markets import listing, past
+from qubx_lighter.sim.model.commands import CreateAccount, CreateAsset, CreateMarket, DepositAsset, RegisterKey
+from qubx_lighter.sim.model.records import PREMIUM, STANDARD
+from qubx_lighter.sim.model.specs import MarketSpec
+from qubx_lighter.sim.wire import rows
 
 ACCOUNT_INDEX: Final = 100
 API_KEY_INDEX: Final = 4  # the venue reserves 0..3 for its own apps

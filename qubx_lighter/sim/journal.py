@@ -14,8 +14,8 @@ from typing import Final, Literal, Self
 import msgspec
 
 from qubx_lighter.errors import WireError
-from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.model import Command, Result
+from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.model.commands import Command, Result
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):

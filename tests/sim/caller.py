@@ -12,7 +12,8 @@ import aiohttp
 
 from qubx_lighter.constants import OrderType, TimeInForce, TxType
 from qubx_lighter.sim.app import Funded, Venue, open_venue
-from qubx_lighter.sim.model import CreateAccount, Order, PlaceOrder
+from qubx_lighter.sim.model.commands import CreateAccount, PlaceOrder
+from qubx_lighter.sim.model.records import Order
 
 PATIENCE_S = 5.0
 ALICE, BOB, FEED = 1, 2, 50

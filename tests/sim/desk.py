@@ -6,20 +6,20 @@ import json
 from typing import Any
 
 from qubx_lighter.constants import OrderType, TimeInForce, TxType
-from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.ledger import Account
-from qubx_lighter.sim.model import (
+from qubx_lighter.sim.accounts.ledger import Account
+from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.model.commands import (
     Command,
     CreateAccount,
     CreateMarket,
-    Event,
-    MarketSpec,
-    Order,
     PlaceOrder,
     RegisterKey,
     Result,
     SubmitTransaction,
 )
+from qubx_lighter.sim.model.events import Event
+from qubx_lighter.sim.model.records import Order
+from qubx_lighter.sim.model.specs import MarketSpec
 
 START = 1_795_000_000_000_000  # µs
 DAY_MS = 24 * 3600 * 1000

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.model import COLLATERAL_ASSET
+from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.model.specs import COLLATERAL_ASSET
 
 
 def everything_micro(engine: Engine) -> int:

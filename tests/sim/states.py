@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from qubx_lighter.sim.candles import Series
-from qubx_lighter.sim.index_price import IndexPrice
-from qubx_lighter.sim.matching import Book
-from qubx_lighter.sim.pending import Pending
+from qubx_lighter.sim.markets.book import Book
+from qubx_lighter.sim.markets.candles import Series
+from qubx_lighter.sim.markets.index_price import IndexPrice
+from qubx_lighter.sim.orders.pending import Pending
 
 
 def state(thing: Any) -> Any:

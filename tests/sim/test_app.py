@@ -22,8 +22,9 @@ import pytest
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.errors import ConfigurationError, WireError
-from qubx_lighter.sim import app, listing
+from qubx_lighter.sim import app
 from qubx_lighter.sim.app import Funded, Venue, accounts_toml, open_venue
+from qubx_lighter.sim.markets import listing
 from tests.sim.caller import ALICE, BOB, KEY, calling, cancel_tx, create_tx, place, quiet_venue, token
 
 # --- open_venue -------------------------------------------------------------------------------------------------------

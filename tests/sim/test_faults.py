@@ -9,10 +9,10 @@ import pytest
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.errors import ConfigurationError
+from qubx_lighter.sim.api.server import Server
 from qubx_lighter.sim.faults import Fault, Faults, Kind, parse
 from qubx_lighter.sim.journal import Journal
-from qubx_lighter.sim.model import CreateAccount, CreateMarket, EndOrder, RegisterKey, SubmitTransaction
-from qubx_lighter.sim.server import Server
+from qubx_lighter.sim.model.commands import CreateAccount, CreateMarket, EndOrder, RegisterKey, SubmitTransaction
 from tests.sim.desk import ALICE, DAY_MS, ETH, KEY, START, Desk
 
 ORDERS, TRADES, BOOK = "account_all_orders:100", "account_all_trades:100", "order_book:0"

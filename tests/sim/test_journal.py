@@ -10,12 +10,11 @@ import pytest
 
 from qubx_lighter.errors import WireError
 from qubx_lighter.protocol.order_table import TABLE
-from qubx_lighter.sim.engine import Engine
+from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.journal import Journal
-from qubx_lighter.sim.model import (
+from qubx_lighter.sim.model.commands import (
     AcknowledgeNotification,
     AdvanceTime,
-    AssetSpec,
     CancelAll,
     CancelMarket,
     CancelOrder,
@@ -37,6 +36,7 @@ from qubx_lighter.sim.model import (
     SubmitBatch,
     SubmitTransaction,
 )
+from qubx_lighter.sim.model.specs import AssetSpec
 from tests.sim.desk import ALICE, BTC, ETH, FEED, KEY, START, Desk
 from tests.sim.states import state
 

@@ -20,8 +20,9 @@ import msgspec
 from qubx_lighter import recording
 from qubx_lighter.errors import ConfigurationError, WireError
 from qubx_lighter.protocol import wire
-from qubx_lighter.sim import frames, listing
-from qubx_lighter.sim.model import MarketSpec
+from qubx_lighter.sim.markets import listing
+from qubx_lighter.sim.model.specs import MarketSpec
+from qubx_lighter.sim.wire import frames
 
 
 @dataclass(slots=True)

@@ -17,18 +17,17 @@ from random import Random
 from typing import Final
 
 from qubx_lighter.constants import MAX_PRICE_TICKS, TimeInForce
-from qubx_lighter.sim.engine import Engine
-from qubx_lighter.sim.model import (
-    ACTIVE,
+from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.model.commands import (
     CancelAll,
     CancelOrder,
     Command,
     CreateAccount,
     DepositAsset,
-    MarketSpec,
     PlaceOrder,
     Result,
 )
+from qubx_lighter.sim.model.specs import ACTIVE, MarketSpec
 
 MAKER_ACCOUNT: Final = 10
 TAKER_ACCOUNT: Final = 11

@@ -1,0 +1,1 @@
+"""What accounts have and owe, in integers."""

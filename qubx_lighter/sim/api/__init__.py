@@ -1,0 +1,1 @@
+"""The venue on the network: REST, WebSocket, keys, limits."""

@@ -1,0 +1,1 @@
+"""Who listens to what, and what they are sent when."""

@@ -1,0 +1,1 @@
+"""The venue without a network: commands in, results and events out."""

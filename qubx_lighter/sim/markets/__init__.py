@@ -1,0 +1,1 @@
+"""What a market is and remembers: its book, its prices, its past."""

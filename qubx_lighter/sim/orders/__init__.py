@@ -1,0 +1,1 @@
+"""What becomes of orders: checked, matched, waiting, ended, booked."""

@@ -1,0 +1,1 @@
+"""How the venue writes what it shows: rows and frames."""
