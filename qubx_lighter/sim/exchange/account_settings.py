@@ -13,12 +13,13 @@ from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.accounts import ledger, margin, purses
 from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.accounts.margin import Health
+from qubx_lighter.sim.exchange.admission import failure_text
 from qubx_lighter.sim.markets.market import Market
 from qubx_lighter.sim.markets.market_rules import insist_on_perpetual
 from qubx_lighter.sim.model.records import TIERS
 from qubx_lighter.sim.model.specs import COLLATERAL_ASSET
+from qubx_lighter.sim.model.transactions import UpdateAccountConfigTx, UpdateLeverageTx, UpdateMarginTx
 from qubx_lighter.sim.orders.sequencer import Sequencer
-from qubx_lighter.sim.orders.transactions import UpdateAccountConfigTx, UpdateLeverageTx, UpdateMarginTx, failure_text
 
 IN_LIQUIDATION: Final = 21112
 INVALID_FRACTION: Final = 21113

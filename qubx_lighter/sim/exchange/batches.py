@@ -10,8 +10,8 @@ import msgspec
 
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.accounts.ledger import ApiKey
-from qubx_lighter.sim.orders import transactions
-from qubx_lighter.sim.orders.transactions import Transaction
+from qubx_lighter.sim.exchange import admission
+from qubx_lighter.sim.model.transactions import Transaction
 
 TxTypeNumber = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
@@ -47,7 +47,7 @@ def check_nonces(key: ApiKey, txs: Sequence[Transaction]) -> None:
     """
     expected = ApiKey(key.public_key, key.nonce)
     for tx in txs:
-        transactions.check_nonce(expected, tx)
+        admission.check_nonce(expected, tx)
         expected.nonce = tx.nonce + 1
 
 

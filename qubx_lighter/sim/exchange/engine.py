@@ -20,13 +20,15 @@ from qubx_lighter.sim.accounts import ledger, margin
 from qubx_lighter.sim.accounts.assets import USDC
 from qubx_lighter.sim.accounts.ledger import Account, ApiKey
 from qubx_lighter.sim.accounts.margin import Risk
-from qubx_lighter.sim.exchange import account_settings, batches, listing_changes
+from qubx_lighter.sim.exchange import account_settings, admission, batches, listing_changes
+from qubx_lighter.sim.exchange.admission import failure_text
 from qubx_lighter.sim.exchange.liquidation import Liquidation, Liquidator
 from qubx_lighter.sim.exchange.pools import Pools
 from qubx_lighter.sim.exchange.transfers import Treasury
 from qubx_lighter.sim.markets import market_rules
 from qubx_lighter.sim.markets.book import Book
 from qubx_lighter.sim.markets.market_history import MarketHistory
+from qubx_lighter.sim.model import transactions
 from qubx_lighter.sim.model.commands import (
     AcknowledgeNotification,
     AdvanceTime,
@@ -55,10 +57,7 @@ from qubx_lighter.sim.model.commands import (
 from qubx_lighter.sim.model.events import Event, TransactionDone
 from qubx_lighter.sim.model.records import TIERS, Notification, Order, Position, Trade, TxRecord
 from qubx_lighter.sim.model.specs import AssetSpec, MarketSpec
-from qubx_lighter.sim.orders import transactions
-from qubx_lighter.sim.orders.agenda import Duty
-from qubx_lighter.sim.orders.sequencer import Change, Sequencer
-from qubx_lighter.sim.orders.transactions import (
+from qubx_lighter.sim.model.transactions import (
     Attribute,
     BurnSharesTx,
     CancelAllTx,
@@ -77,8 +76,10 @@ from qubx_lighter.sim.orders.transactions import (
     UpdateMarginTx,
     UpdatePublicPoolTx,
     WithdrawTx,
-    failure_text,
 )
+from qubx_lighter.sim.orders import order_rules
+from qubx_lighter.sim.orders.agenda import Duty
+from qubx_lighter.sim.orders.sequencer import Change, Sequencer
 
 NEWEST: Final = 2**63 - 1
 """The trade id above all."""
@@ -165,7 +166,7 @@ class Engine:
             case SubmitBatch():
                 self._submit_batch(command, records)
             case PlaceOrder():
-                expiry = transactions.default_expiry_ms(command, self.now)
+                expiry = order_rules.default_expiry_ms(command, self.now)
                 return self._sequencer.place(msgspec.structs.replace(command, order_expiry_ms=expiry)).order_index
             case CancelOrder(account_index, market_id, index):
                 self._sequencer.cancel(self._sequencer.resting_order(account_index, market_id, index))
@@ -256,7 +257,7 @@ class Engine:
     def _submit(self, command: SubmitTransaction, records: list[TxRecord]) -> int:
         tx = transactions.decode(command.tx_type, command.tx_info)
         key = self._key_of(tx)
-        transactions.check_nonce(key, tx)
+        admission.check_nonce(key, tx)
         done = _Done(error=command.failure) if command.failure else self._execute(tx, command.tx_hash)
         key.nonce = tx.nonce + 1
         records.append(self._record(command, tx, done.error))
@@ -291,7 +292,7 @@ class Engine:
         if key is None:
             raise VenueError(Code.API_KEY_NOT_FOUND, "api key not found")
         if tx.api_key_index in account.maker_only_keys:
-            transactions.check_maker_only(tx)
+            admission.check_maker_only(tx)
         if tx.expired_at * 1000 <= self.now:  # the documentation leaves open which code; the nonce stays
             raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: transaction expired")
         return key
@@ -318,7 +319,7 @@ class Engine:
             case CreateGroupedOrdersTx():
                 sequencer.prepare_group(tx, "")
             case CancelAllTx():
-                transactions.check_cancel_all(tx, self.now)
+                admission.check_cancel_all(tx, self.now)
             case CancelOrderTx() | ModifyOrderTx() | UpdateLeverageTx() | UpdateMarginTx():
                 sequencer.market(tx.market_index)
 
@@ -366,7 +367,7 @@ class Engine:
     def _cancel_all(self, tx: CancelAllTx) -> None:
         """Cancel all orders now or at a time, or call that off."""
         sequencer, account = self._sequencer, self._sequencer.account(tx.account_index)
-        transactions.check_cancel_all(tx, self.now)
+        admission.check_cancel_all(tx, self.now)
         match tx.time_in_force:
             case CancelAllTime.IMMEDIATE:
                 one = sequencer.market(tx.market).spec if tx.is_of_one_market else None

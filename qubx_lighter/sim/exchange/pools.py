@@ -16,8 +16,8 @@ from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.accounts.margin import Health, Risk
 from qubx_lighter.sim.exchange.transfers import Treasury
 from qubx_lighter.sim.model.records import AccountType, Pool, PoolShare
+from qubx_lighter.sim.model.transactions import BurnSharesTx, CreatePublicPoolTx, MintSharesTx, UpdatePublicPoolTx
 from qubx_lighter.sim.orders.sequencer import Sequencer
-from qubx_lighter.sim.orders.transactions import BurnSharesTx, CreatePublicPoolTx, MintSharesTx, UpdatePublicPoolTx
 
 SHARE_MICRO: Final = 1_000
 MOST_SHARES: Final = 2**60 - 1

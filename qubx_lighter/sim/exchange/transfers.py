@@ -19,8 +19,8 @@ from qubx_lighter.sim.accounts import ledger, purses
 from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.model.records import BRIDGE_DEPOSIT, BRIDGE_WITHDRAWAL, AccountType, Money, MoneyMove
 from qubx_lighter.sim.model.specs import COLLATERAL_ASSET, AssetSpec
+from qubx_lighter.sim.model.transactions import CreateSubAccountTx, TransferTx, WithdrawTx
 from qubx_lighter.sim.orders.sequencer import Sequencer
-from qubx_lighter.sim.orders.transactions import CreateSubAccountTx, TransferTx, WithdrawTx
 
 WITHDRAWAL_DELAY_S: Final = 4 * 3600
 TRANSFER_FEE_MICRO: Final = 3_000_000

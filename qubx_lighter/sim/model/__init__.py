@@ -1,1 +1,1 @@
-"""What goes into the venue, what comes out, and the rows it keeps: no behaviour."""
+"""What goes into the venue, what comes out, and the rows it keeps."""

@@ -9,7 +9,7 @@ from qubx_lighter.errors import VenueError
 from qubx_lighter.protocol import order_table
 from qubx_lighter.sim.model.commands import PlaceOrder
 from qubx_lighter.sim.model.records import Order
-from qubx_lighter.sim.orders.transactions import CreateGroupedOrdersTx
+from qubx_lighter.sim.model.transactions import CreateGroupedOrdersTx
 
 
 def orders_of(tx: CreateGroupedOrdersTx) -> list[PlaceOrder]:

@@ -73,10 +73,10 @@ from qubx_lighter.sim.model.records import (
     TriggerStatus,
 )
 from qubx_lighter.sim.model.specs import MarketSpec
-from qubx_lighter.sim.orders import groups, order_counts, transactions
+from qubx_lighter.sim.model.transactions import CreateGroupedOrdersTx
+from qubx_lighter.sim.orders import groups, order_counts, order_rules
 from qubx_lighter.sim.orders.bound import AVERAGED, Bound
 from qubx_lighter.sim.orders.pending import EXPIRED, REDUCE_ONLY, Pending
-from qubx_lighter.sim.orders.transactions import CreateGroupedOrdersTx
 
 _CANCELED: Final = "canceled"
 _BALANCE: Final = "canceled-invalid-balance"
@@ -244,12 +244,12 @@ class Sequencer:
                 21738 or 21739.
         """
         account, market = self.account(new.account_index), self.market(new.market_id)
-        terms = transactions.terms_of(new.order_type, new.time_in_force)
+        terms = order_rules.terms_of(new.order_type, new.time_in_force)
         whole = new.reduce_only and not new.base_lots  # base 0 of a reduce-only order: the whole position
         if whole and not terms.has_trigger and new.market_id in account.positions:
             new = msgspec.structs.replace(new, base_lots=abs(account.positions[new.market_id].lots))
-        transactions.check_order(new, market)
-        transactions.check_expiry(new, self.now)
+        order_rules.check_order(new, market)
+        order_rules.check_expiry(new, self.now)
         if new.client_order_index in account.by_client_index:
             raise VenueError(Code.DUPLICATE_CLIENT_ORDER_INDEX, "duplicate client order index")
         waits_for = TriggerStatus.NA
@@ -310,13 +310,13 @@ class Sequencer:
         account, market = self.accounts[order.account_index], self.markets[order.market_id]
         lots, price_ticks, trigger_ticks = change
         has_trigger = order.trigger_status in (TriggerStatus.MARK_PRICE, TriggerStatus.PARENT_ORDER)
-        transactions.check_trigger(trigger_ticks, has_trigger=has_trigger)
+        order_rules.check_trigger(trigger_ticks, has_trigger=has_trigger)
         if has_trigger and bool(lots) != bool(order.initial_lots):
             raise VenueError(Code.INVALID_BASE_AMOUNT, "invalid base amount")
         matched = order.initial_lots - order.remaining_lots
         no_size = has_trigger and not lots
         spared = order.reduce_only or lots <= matched
-        transactions.check_size_and_price(market, 1 if no_size else lots, price_ticks, reduce_only=spared)
+        order_rules.check_size_and_price(market, 1 if no_size else lots, price_ticks, reduce_only=spared)
         total = max(lots, matched)
         amended = msgspec.structs.replace(
             order, price_ticks=price_ticks, initial_lots=total, remaining_lots=total - matched

@@ -29,7 +29,7 @@ from qubx_lighter.sim.model.commands import (
     SubmitTransaction,
 )
 from qubx_lighter.sim.model.events import OrderChanged, PositionChanged, TransactionDone
-from qubx_lighter.sim.orders.transactions import decode
+from qubx_lighter.sim.model.transactions import decode
 from tests.sim.desk import ALICE, BOB, DAY_MS, ETH, FEED, FUNDS, KEY, START, Desk
 
 NOW_MS = START // 1000

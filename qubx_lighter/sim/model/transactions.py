@@ -1,4 +1,4 @@
-"""The signer's transactions as the venue reads them, and what can be refused by looking at one alone.
+"""The signer's transactions as the venue reads them.
 
 ``tx_info`` is the JSON text that the native signer writes; its signature is not verified here. What this venue does not do
 (integrators) is refused, never half done.
@@ -12,37 +12,19 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from qubx_lighter.constants import (
-    DEFAULT_ORDER_EXPIRY_MS,
-    MAX_BASE_LOTS,
-    MAX_CANCEL_ALL_AHEAD_S,
-    MAX_CLIENT_ORDER_INDEX,
-    MAX_NONCE,
-    MAX_ORDER_EXPIRY_MS,
-    MAX_PRICE_TICKS,
-    MIN_CANCEL_ALL_AHEAD_S,
-    MIN_ORDER_EXPIRY_MS,
     NIL_MARKET_INDEX,
-    CancelAllTime,
     Code,
-    OrderType,
     SelfTradeBehavior,
     SelfTradeScope,
-    TimeInForce,
     TxType,
 )
 from qubx_lighter.errors import VenueError
-from qubx_lighter.protocol.order_table import TABLE, SelfTrade, Terms, self_trade_refusal
-from qubx_lighter.sim.accounts.ledger import ApiKey
-from qubx_lighter.sim.markets import market_rules
-from qubx_lighter.sim.markets.market import Market
+from qubx_lighter.protocol.order_table import SelfTrade, self_trade_refusal
 from qubx_lighter.sim.model.commands import PlaceOrder
 
-INVALID_TX_TYPE_FOR_ACCOUNT: Final = 21511
 UPDATE_ACCOUNT_CONFIG: Final = 41  # nothing here signs it
 INTEGRATOR_NOT_APPROVED: Final = 21149
-INVALID_TRIGGER_PRICE: Final = 21729
 _MAX_ATTRIBUTES: Final = 4
-_MAX_SKIP: Final = 2**47  # how far a nonce may jump with skip_nonce
 
 
 class Attribute(IntEnum):
@@ -298,7 +280,6 @@ Transaction = (
     | UpdateMarginTx
     | UpdateAccountConfigTx
 )
-
 _DECODERS: Final[dict[int, msgspec.json.Decoder[Any]]] = {
     TxType.CREATE_ORDER: msgspec.json.Decoder(CreateOrderTx),
     TxType.CREATE_GROUPED_ORDERS: msgspec.json.Decoder(CreateGroupedOrdersTx),
@@ -344,137 +325,3 @@ def decode(tx_type: int, tx_info: str) -> Transaction:
     if tx.attribute(Attribute.INTEGRATOR_ACCOUNT):
         raise VenueError(INTEGRATOR_NOT_APPROVED, "integrator not approved")
     return tx
-
-
-def check_maker_only(tx: Transaction) -> None:
-    """Insist on what a maker-only key may send: post-only orders, amendments and cancels.
-
-    Raises:
-        VenueError: 21511.
-    """
-    posts = isinstance(tx, CreateOrderTx) and tx.time_in_force == TimeInForce.POST_ONLY
-    if not posts and not isinstance(tx, CancelOrderTx | CancelAllTx | ModifyOrderTx):
-        raise VenueError(INVALID_TX_TYPE_FOR_ACCOUNT, "invalid tx type for account")
-
-
-def check_nonce(key: ApiKey, tx: Transaction) -> None:
-    """Insist on the key's next nonce; with skip_nonce any later one will do.
-
-    Raises:
-        VenueError: 21104; the SDK knows it by the words "invalid nonce".
-    """
-    last = key.nonce + _MAX_SKIP - 1 if tx.attribute(Attribute.SKIP_NONCE) else key.nonce
-    if not key.nonce <= tx.nonce <= min(last, MAX_NONCE - 1):
-        raise VenueError(Code.INVALID_NONCE, "invalid nonce")
-
-
-# --- rules of orders -------------------------------------------------------------------------------------------------
-
-
-def terms_of(order_type: int, time_in_force: int) -> Terms:
-    """Find what an order of this type and time in force must and must not have.
-
-    Raises:
-        VenueError: 21501: there is no such order.
-    """
-    try:
-        terms = TABLE.get((OrderType(order_type), TimeInForce(time_in_force)))
-    except ValueError:
-        terms = None
-    if terms is None:
-        raise VenueError(Code.INVALID_TX_INFO, "invalid order type or time in force")
-    return terms
-
-
-def check_order(order: PlaceOrder, market: Market) -> None:
-    """Insist on what an order must be, whatever the state of the book and the account.
-
-    Size 0 of a reduce-only order that waits for its trigger is the position at that time.
-
-    Raises:
-        VenueError: 21501, 21605, 21619, 21701, 21702, 21706, 21727, 21729 or 21740.
-    """
-    terms = terms_of(order.order_type, order.time_in_force)
-    if not 0 <= order.client_order_index <= MAX_CLIENT_ORDER_INDEX:
-        raise VenueError(Code.INVALID_CLIENT_ORDER_INDEX, "invalid client order index")
-    plain = {OrderType.LIMIT, OrderType.MARKET} | ({OrderType.TWAP} if market.spec.is_spot else set())
-    if order.reduce_only or order.order_type not in plain:
-        market_rules.insist_on_perpetual(market.spec)
-    whole = terms.has_trigger and order.reduce_only and not order.base_lots
-    check_size_and_price(market, 1 if whole else order.base_lots, order.price_ticks, reduce_only=order.reduce_only)
-    check_trigger(order.trigger_price_ticks, has_trigger=terms.has_trigger)
-
-
-def check_trigger(trigger_ticks: int, *, has_trigger: bool) -> None:
-    """Insist on a trigger price of an order that waits for one, and on none of any other.
-
-    Raises:
-        VenueError: 21729. How far from the mark it may be (21735) is not documented: here as far as it likes.
-    """
-    if not 0 <= trigger_ticks <= MAX_PRICE_TICKS or bool(trigger_ticks) != has_trigger:
-        raise VenueError(INVALID_TRIGGER_PRICE, "invalid trigger price")
-
-
-def check_size_and_price(market: Market, lots: int, price_ticks: int, *, reduce_only: bool) -> None:
-    """Insist on an open market, the wire's ranges and the market's minimums.
-
-    Both minimums hold, for a market order at its worst price. Whether the venue spares reduce-only orders is not known;
-    here it does, so that what is left of a position can be closed.
-
-    Raises:
-        VenueError: 21605, 21701, 21702, 21706 or 21740.
-    """
-    market_rules.check_tradable(market.spec, price_ticks, reduce_only=reduce_only)
-    if not 1 <= lots <= MAX_BASE_LOTS:
-        raise VenueError(Code.INVALID_BASE_AMOUNT, "invalid base amount")
-    if not 1 <= price_ticks <= MAX_PRICE_TICKS:
-        raise VenueError(Code.INVALID_PRICE, "invalid price")
-    spec = market.spec
-    enough = lots >= spec.min_base_lots and market.quote_micro(price_ticks, lots) >= spec.min_quote_micro
-    if not enough and not reduce_only:
-        raise VenueError(Code.AMOUNT_TOO_LOW, "invalid order base or quote amount")
-
-
-def check_expiry(order: PlaceOrder, now: int) -> None:
-    """Insist on no expiry of what never waits, else on one 5 minutes to 30 days ahead of ``now`` (µs).
-
-    Raises:
-        VenueError: 21711; also for -1, which only the signer understands.
-    """
-    if not terms_of(order.order_type, order.time_in_force).has_expiry:
-        valid = order.order_expiry_ms == 0
-    else:
-        ahead = order.order_expiry_ms - now // 1000
-        valid = MIN_ORDER_EXPIRY_MS <= ahead <= MAX_ORDER_EXPIRY_MS
-    if not valid:
-        raise VenueError(Code.INVALID_EXPIRY, "invalid expiry")
-
-
-def default_expiry_ms(order: PlaceOrder, now: int) -> int:
-    """Give the expiry of a local participant's order: 28 days where it needs one and names none."""
-    if order.order_expiry_ms or not terms_of(order.order_type, order.time_in_force).has_expiry:
-        return order.order_expiry_ms
-    return now // 1000 + DEFAULT_ORDER_EXPIRY_MS
-
-
-def check_cancel_all(tx: CancelAllTx, now: int) -> None:
-    """Insist on a time 5 minutes to 15 days ahead of ``now`` (µs) of a scheduled cancel-all, of all markets, and on none else.
-
-    Raises:
-        VenueError: 21501.
-    """
-    if tx.time_in_force not in CancelAllTime:
-        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: time in force")
-    if tx.is_of_one_market and tx.time_in_force != CancelAllTime.IMMEDIATE:
-        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: only an immediate cancel-all may be of one market")
-    if tx.time_in_force == CancelAllTime.SCHEDULED:
-        valid = MIN_CANCEL_ALL_AHEAD_S * 1000 <= tx.time - now // 1000 <= MAX_CANCEL_ALL_AHEAD_S * 1000
-    else:
-        valid = tx.time == 0
-    if not valid:
-        raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: time")
-
-
-def failure_text(code: int, message: str) -> str:
-    """Write the text of a transaction that failed at the sequencer."""
-    return msgspec.json.encode({"code": int(code), "message": message}).decode()
