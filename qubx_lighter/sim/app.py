@@ -30,7 +30,7 @@ from qubx_lighter.sim.markets import listing, past
 from qubx_lighter.sim.model.commands import CreateAccount, CreateAsset, CreateMarket, DepositAsset, RegisterKey
 from qubx_lighter.sim.model.records import PREMIUM, STANDARD
 from qubx_lighter.sim.model.specs import MarketSpec
-from qubx_lighter.sim.wire import rows
+from qubx_lighter.sim.wire import texts
 
 ACCOUNT_INDEX: Final = 100
 API_KEY_INDEX: Final = 4  # the venue reserves 0..3 for its own apps
@@ -189,8 +189,8 @@ def accounts_toml(account: Funded, secret: str, specs: Sequence[MarketSpec]) -> 
             f'secret = "{secret}"',
             f"account_index = {account.account_index}",
             f"api_key_index = {account.api_key_index}",
-            f'base_currency = "{rows.COLLATERAL}"',
-            f'commissions = "maker={rows.percent_text(maker)},taker={rows.percent_text(taker)}"',
+            f'base_currency = "{texts.COLLATERAL}"',
+            f'commissions = "maker={texts.percent_text(maker)},taker={texts.percent_text(taker)}"',
             "",
         )
     )

@@ -17,7 +17,7 @@ from aiohttp import web
 from qubx_lighter.constants import Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.model.commands import Command, Result
-from qubx_lighter.sim.wire.rows import success
+from qubx_lighter.sim.wire.texts import success
 
 PATH: Final = "/sim/command"
 _FORBIDDEN: Final = 403

@@ -27,8 +27,8 @@ from qubx_lighter.sim.exchange.engine import NEWEST, Engine
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.model.commands import Command, Result
 from qubx_lighter.sim.model.records import DELEVERAGE, LIQUIDATION, TRADE, Order, Trade
-from qubx_lighter.sim.wire import asset_rows, rows
-from qubx_lighter.sim.wire.rows import Row, success
+from qubx_lighter.sim.wire import account_rows, asset_rows, order_rows
+from qubx_lighter.sim.wire.texts import Row, success
 
 _PAGE: Final = 100
 _BOOK_ORDERS: Final = 250
@@ -201,7 +201,10 @@ class Rest:
         limit = params.integer("limit", low=1, high=_BOOK_ORDERS)
         book = self._engine.book(spec.market_id)
         asks, bids = (
-            [rows.book_order_row(spec, order) for order, _ in zip(book.orders(is_ask), range(limit), strict=False)]
+            [
+                order_rows.book_order_row(spec, order)
+                for order, _ in zip(book.orders(is_ask), range(limit), strict=False)
+            ]
             for is_ask in (True, False)
         )
         return success(total_asks=len(asks), asks=asks, total_bids=len(bids), bids=bids)
@@ -210,7 +213,7 @@ class Rest:
         spec = params.market(self._engine)
         limit = params.integer("limit", low=1, high=_PAGE)
         found = self._engine.trades_before(NEWEST, limit, spec.market_id)
-        return success(trades=[rows.trade_row(spec, trade) for trade in found])
+        return success(trades=[order_rows.trade_row(spec, trade) for trade in found])
 
     def _trades(self, request: web.Request, params: Parameters) -> Row:
         """Give trades, newest first; the cursor is the last row's trade id."""
@@ -239,7 +242,7 @@ class Rest:
                 and (order_index < 0 or order_index in (trade.ask_order_index, trade.bid_order_index))
             ]
         kept, more = page[:limit], len(page) > limit
-        trades = [rows.trade_row(self._engine.markets[trade.market_id], trade) for trade in kept]
+        trades = [order_rows.trade_row(self._engine.markets[trade.market_id], trade) for trade in kept]
         cursor = {"next_cursor": str(kept[-1].trade_id)} if more else {}
         return success(trades=trades, **cursor)
 
@@ -265,7 +268,7 @@ class Rest:
         if not found:
             raise VenueError(Code.ACCOUNT_NOT_FOUND, "account not found")
         accounts = [
-            rows.account_row(self._engine, account)
+            account_rows.account_row(self._engine, account)
             | {"assets": list(asset_rows.account_assets(self._engine, account).values())}
             for account in found
         ]
@@ -316,7 +319,7 @@ class Rest:
         return success(orders=self._order_rows(found))
 
     def _order_rows(self, orders: Iterable[Order]) -> list[Row]:
-        return [rows.order_row(self._engine.markets[order.market_id], order) for order in orders]
+        return [order_rows.order_row(self._engine.markets[order.market_id], order) for order in orders]
 
     def _api_keys(self, _request: web.Request, params: Parameters) -> Row:
         account, wanted = self._known_account(params), params.integer("api_key_index", _ALL_KEYS)
@@ -352,7 +355,7 @@ class Rest:
             raise VenueError(Code.TX_NOT_FOUND, "transaction not found")
         account = self._engine.account(record.account_index)
         assert account is not None, "it has sent the transaction"
-        return success(**rows.tx_row(record, account.l1_address), committed_at=0, verified_at=0)
+        return success(**order_rows.tx_row(record, account.l1_address), committed_at=0, verified_at=0)
 
     async def _send_tx(self, request: web.Request) -> web.StreamResponse:
         params = Parameters(await request.post())

@@ -18,7 +18,8 @@ from qubx_lighter.sim.markets.market_history import LATEST_MS
 from qubx_lighter.sim.model.commands import AcknowledgeNotification, ChangeTier, Command, SetMakerOnlyKeys
 from qubx_lighter.sim.model.records import DELEVERAGE, AccountType, FundingPayment
 from qubx_lighter.sim.model.specs import MarketSpec
-from qubx_lighter.sim.wire.rows import Row, decimal_text, micro_text, position_row, price_text, size_text, success
+from qubx_lighter.sim.wire.account_rows import position_row
+from qubx_lighter.sim.wire.texts import Row, decimal_text, micro_text, price_text, size_text, success
 
 _PAGE: Final = 100
 _RATE_DECIMALS: Final = 4

@@ -20,7 +20,7 @@ from qubx_lighter.sim.markets.market_history import HOUR_MS
 from qubx_lighter.sim.markets.market_rules import insist_on_perpetual
 from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.sim.wire.history_rows import RATE_DECIMALS, candle_rows, funding_row, mark_candle_rows
-from qubx_lighter.sim.wire.rows import Row, success
+from qubx_lighter.sim.wire.texts import Row, success
 
 _CANDLES: Final = 500
 _FUNDINGS: Final = 749

@@ -14,8 +14,8 @@ from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.api.parameters import Parameters
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.model.specs import BINARY_OPTIONS, PERPETUAL, SPOT, MarketSpec
-from qubx_lighter.sim.wire import asset_rows, rows
-from qubx_lighter.sim.wire.rows import Row, success
+from qubx_lighter.sim.wire import asset_rows, market_rows, texts
+from qubx_lighter.sim.wire.texts import Row, success
 
 _FILTERS: Final = {"all": None, "perp": PERPETUAL, "spot": SPOT}
 
@@ -43,7 +43,7 @@ class RestMarkets:
 
     def order_books(self, params: Parameters) -> Row:
         """Answer ``orderBooks``."""
-        return success(order_books=[rows.market_row(self._engine, spec) for spec in self._markets(params)])
+        return success(order_books=[market_rows.market_row(self._engine, spec) for spec in self._markets(params)])
 
     def order_book_details(self, params: Parameters) -> Row:
         """Answer ``orderBookDetails``."""
@@ -51,8 +51,8 @@ class RestMarkets:
         found = self._markets(params)
         details = [spec for spec in found if spec.market_type not in (SPOT, BINARY_OPTIONS)]
         return success(
-            order_book_details=[rows.market_detail_row(self._engine, spec, now_ms) for spec in details],
-            spot_order_book_details=[rows.spot_detail_row(self._engine, s, now_ms) for s in found if s.is_spot],
+            order_book_details=[market_rows.market_detail_row(self._engine, spec, now_ms) for spec in details],
+            spot_order_book_details=[market_rows.spot_detail_row(self._engine, s, now_ms) for s in found if s.is_spot],
         )
 
     def _markets(self, params: Parameters) -> list[MarketSpec]:
@@ -78,15 +78,15 @@ class RestMarkets:
     def _event(self, spec: MarketSpec) -> Row:
         engine, book = self._engine, self._engine.book(spec.market_id)
         day = engine.history(spec.market_id).last_day(max(self._now(), engine.now) // 1000)
-        row = rows.market_row(engine, spec)
+        row = market_rows.market_row(engine, spec)
         figures = {"symbol": spec.symbol, "market_id": spec.market_id, "status": spec.status, "outcome": 0}
         stats = figures | {
             "mid_price": "",
-            "best_ask_price": rows.price_text(spec, book.best_ask_ticks) if book.best_ask_ticks else "",
-            "best_bid_price": rows.price_text(spec, book.best_bid_ticks) if book.best_bid_ticks else "",
-            "last_trade_price": rows.price_text(spec, engine.last_trade_ticks(spec.market_id)),
-            "lifetime_quote_token_volume": float(rows.micro_text(day.quote_micro)),
-            "lifetime_base_token_volume": float(rows.size_text(spec, day.lots)),
+            "best_ask_price": texts.price_text(spec, book.best_ask_ticks) if book.best_ask_ticks else "",
+            "best_bid_price": texts.price_text(spec, book.best_bid_ticks) if book.best_bid_ticks else "",
+            "last_trade_price": texts.price_text(spec, engine.last_trade_ticks(spec.market_id)),
+            "lifetime_quote_token_volume": float(texts.micro_text(day.quote_micro)),
+            "lifetime_base_token_volume": float(texts.size_text(spec, day.lots)),
             "open_interest": row["open_interest"],
         }
         sizes = {"size_decimals": spec.size_decimals, "price_decimals": spec.price_decimals}
@@ -102,6 +102,6 @@ class RestMarkets:
             "start_at": spec.created_at_ms // 1000,
             "end_at": 0,
             "metadata": {},
-            "order_books": [row | sizes | {"stats": stats | rows.daily_figures(spec, day)}],
-            "lifetime_quote_token_volume": float(rows.micro_text(day.quote_micro)),
+            "order_books": [row | sizes | {"stats": stats | market_rows.daily_figures(spec, day)}],
+            "lifetime_quote_token_volume": float(texts.micro_text(day.quote_micro)),
         }

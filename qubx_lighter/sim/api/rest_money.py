@@ -19,7 +19,7 @@ from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.exchange.transfers import WITHDRAWAL_DELAY_S
 from qubx_lighter.sim.model.records import BRIDGE_DEPOSIT, BRIDGE_WITHDRAWAL, MoneyMove
 from qubx_lighter.sim.wire import money_rows
-from qubx_lighter.sim.wire.rows import Row, success
+from qubx_lighter.sim.wire.texts import Row, success
 
 _PAGE: Final = 100
 _FILTERS: Final = ("all", "pending", "claimable")

@@ -8,7 +8,7 @@ from typing import Final
 from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.wire import asset_rows, frames
-from qubx_lighter.sim.wire.rows import Row
+from qubx_lighter.sim.wire.texts import Row
 
 BALANCES: Final = "account_all_assets"
 ENTRY_PRICES: Final = "account_spot_avg_entry_prices"

@@ -17,7 +17,7 @@ from qubx_lighter.sim.markets.market_history import MarketHistory
 from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.sim.wire import frames
 from qubx_lighter.sim.wire.history_rows import candle_rows, mark_candle_rows
-from qubx_lighter.sim.wire.rows import Row
+from qubx_lighter.sim.wire.texts import Row
 
 TRADES: Final = "candle"
 MARK_PRICES: Final = "mark_price_candle"

@@ -35,7 +35,7 @@ from qubx_lighter.sim.model.events import (
 )
 from qubx_lighter.sim.model.records import TRADE, Notification, Order, Trade, TxRecord
 from qubx_lighter.sim.model.specs import MarketSpec
-from qubx_lighter.sim.wire import frames, rows
+from qubx_lighter.sim.wire import account_rows, frames, order_rows, texts
 from qubx_lighter.sim.wire.frames import Touch
 
 _SNAPSHOT_TRADES: Final = 50
@@ -123,7 +123,7 @@ class Channels:
         self._subscribers: dict[str, dict[Subscriber, None]] = {}
         self._watched: Counter[int] = Counter()  # accounts, by their subscriptions
         self._feeds: dict[int, _MarketFeed] = {}
-        self._stats: dict[int, rows.Row] = {}  # the figures sent last
+        self._stats: dict[int, texts.Row] = {}  # the figures sent last
         self._candles = CandleFeed(engine, now, self._send)
         self._figures = {kind: StatsFeed(kind, engine, now, self._send) for kind in sorted(stats_feed.KINDS)}
         self._assets = AssetFeed(engine, now, self._send)
@@ -225,9 +225,9 @@ class Channels:
                 by_market = frames.trade_rows_by_market(engine, recent)
                 return frames.account_trades("subscribed", number, by_market, frames.volumes(engine, number))
             case "account_all_positions":
-                options = rows.option_position_rows(engine, account)
+                options = account_rows.option_position_rows(engine, account)
                 return frames.account_positions(
-                    "subscribed", account, rows.position_rows(engine, account), options=options
+                    "subscribed", account, account_rows.position_rows(engine, account), options=options
                 )
             case asset_feed.BALANCES | asset_feed.ENTRY_PRICES:
                 return self._assets.snapshot(channel.kind, account)
@@ -236,14 +236,14 @@ class Channels:
             case "account_tx":
                 return frames.account_tx(number, None)
             case "user_stats":
-                self._stats[number] = rows.stats_row(engine, account)
+                self._stats[number] = account_rows.stats_row(engine, account)
                 return frames.user_stats("subscribed", number, self._stats[number], self._now())
         return frames.account_all(
             "subscribed",
             account,
             assets=self._assets.assets(account),
-            options=rows.option_position_rows(engine, account),
-            positions=rows.position_rows(engine, account),
+            options=account_rows.option_position_rows(engine, account),
+            positions=account_rows.position_rows(engine, account),
             volumes=frames.volumes(engine, number),
         )
 
@@ -355,15 +355,15 @@ class Channels:
             told = changes.notifications
             self._send(f"notification:{index}", lambda: frames.notifications("update", index, told, engine))
         if changes.transactions:
-            records = [rows.tx_row(record, account.l1_address) for record in changes.transactions]
+            records = [order_rows.tx_row(record, account.l1_address) for record in changes.transactions]
             self._send(f"account_tx:{index}", lambda: frames.account_tx(index, records))
 
     def _send_positions(self, account: Account, changes: _AccountNews) -> None:
         engine, index = self._engine, account.account_index
         changed = [market_id for market_id in changes.markets if market_id in account.positions]
         perpetual = [market_id for market_id in changed if engine.markets[market_id].is_perpetual]
-        positions = {str(one): rows.position_row(engine, account, account.positions[one]) for one in perpetual}
-        options = rows.option_position_rows(engine, account) if len(perpetual) < len(changed) else []
+        positions = {str(one): account_rows.position_row(engine, account, account.positions[one]) for one in perpetual}
+        options = account_rows.option_position_rows(engine, account) if len(perpetual) < len(changed) else []
         if not positions and not options:
             return
         self._send(
@@ -379,7 +379,7 @@ class Channels:
         account = self._engine.account(index)
         if account is None or not self._listened("user_stats", index):
             return
-        stats = rows.stats_row(self._engine, account)
+        stats = account_rows.stats_row(self._engine, account)
         if stats != self._stats.get(index):
             self._stats[index] = stats
             self._send(f"user_stats:{index}", lambda: frames.user_stats("update", index, stats, self._now()))

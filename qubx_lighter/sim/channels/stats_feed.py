@@ -12,8 +12,8 @@ from typing import Final
 
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.model.specs import MarketSpec
-from qubx_lighter.sim.wire import frames, rows
-from qubx_lighter.sim.wire.rows import Row
+from qubx_lighter.sim.wire import frames, market_rows, texts
+from qubx_lighter.sim.wire.texts import Row
 
 PERPETUALS: Final = "market_stats"
 SPOT: Final = "spot_market_stats"
@@ -89,19 +89,19 @@ class StatsFeed:
         return {
             "symbol": spec.symbol,
             "market_id": spec.market_id,
-            "index_price": rows.price_text(spec, premium.index_ticks(mark)),
-            "mark_price": rows.price_text(spec, mark),
+            "index_price": texts.price_text(spec, premium.index_ticks(mark)),
+            "mark_price": texts.price_text(spec, mark),
             **self._touch(spec),
-            "open_interest": rows.micro_text(interest),
+            "open_interest": texts.micro_text(interest),
             "open_interest_limit": _NO_LIMIT,
             "funding_clamp_small": "0.0500",
             "funding_clamp_big": "4.0000",
             "base_interest_rate": "0.0100",
-            "last_trade_price": rows.price_text(spec, history.last_trade_ticks()),
-            "current_funding_rate": rows.decimal_text(premium.estimate_ppm, _RATE_DECIMALS),
-            "funding_rate": rows.decimal_text(history.funding_rate(hour), _RATE_DECIMALS),
+            "last_trade_price": texts.price_text(spec, history.last_trade_ticks()),
+            "current_funding_rate": texts.decimal_text(premium.estimate_ppm, _RATE_DECIMALS),
+            "funding_rate": texts.decimal_text(history.funding_rate(hour), _RATE_DECIMALS),
             "funding_timestamp": hour * _HOUR_US // 1000 + _SETTLED_AFTER_MS,
-            "premium": rows.decimal_text(premium.ppm, _RATE_DECIMALS),
+            "premium": texts.decimal_text(premium.ppm, _RATE_DECIMALS),
         }
 
     def _spot_row(self, spec: MarketSpec, now: int) -> Row:
@@ -109,17 +109,17 @@ class StatsFeed:
         return {
             "symbol": spec.symbol,
             "market_id": spec.market_id,
-            "index_price": rows.price_text(spec, self._engine.mark_price_ticks(spec.market_id)),
+            "index_price": texts.price_text(spec, self._engine.mark_price_ticks(spec.market_id)),
             "mid_price": self._touch(spec)["mid_price"],
-            "last_trade_price": rows.price_text(spec, history.last_trade_ticks()),
-        } | rows.daily_figures(spec, history.last_day(now // 1000))
+            "last_trade_price": texts.price_text(spec, history.last_trade_ticks()),
+        } | market_rows.daily_figures(spec, history.last_day(now // 1000))
 
     def _touch(self, spec: MarketSpec) -> Row:
         """Write the best prices and their middle; empty texts where a side is."""
         book = self._engine.book(spec.market_id)
         bid, ask = book.best_bid_ticks, book.best_ask_ticks
         return {
-            "mid_price": rows.decimal_text((bid + ask) * 5, spec.price_decimals + 1) if bid and ask else "",
-            "best_bid_price": rows.price_text(spec, bid) if bid else "",
-            "best_ask_price": rows.price_text(spec, ask) if ask else "",
+            "mid_price": texts.decimal_text((bid + ask) * 5, spec.price_decimals + 1) if bid and ask else "",
+            "best_bid_price": texts.price_text(spec, bid) if bid else "",
+            "best_ask_price": texts.price_text(spec, ask) if ask else "",
         }

@@ -11,13 +11,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from qubx_lighter.constants import (
-    NIL_MARKET_INDEX,
-    Code,
-    SelfTradeBehavior,
-    SelfTradeScope,
-    TxType,
-)
+from qubx_lighter.constants import NIL_MARKET_INDEX, Code, SelfTradeBehavior, SelfTradeScope, TxType
 from qubx_lighter.errors import VenueError
 from qubx_lighter.protocol.order_table import SelfTrade, self_trade_refusal
 from qubx_lighter.sim.model.commands import PlaceOrder

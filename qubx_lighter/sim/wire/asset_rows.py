@@ -9,7 +9,7 @@ from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.exchange.transfers import least_transfer, least_withdrawal
 from qubx_lighter.sim.model.specs import AssetSpec, MarketSpec
-from qubx_lighter.sim.wire.rows import Row, decimal_text, micro_text, price_text
+from qubx_lighter.sim.wire.texts import Row, decimal_text, micro_text, price_text
 
 _ENTRY_DECIMALS: Final = 6
 _MAX_SUPPLY: Final = "1000000000"

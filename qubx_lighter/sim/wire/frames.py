@@ -16,8 +16,8 @@ from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.model.records import TRADE, Notification, Order, Trade
 from qubx_lighter.sim.model.specs import MarketSpec
-from qubx_lighter.sim.wire import rows
-from qubx_lighter.sim.wire.rows import Row
+from qubx_lighter.sim.wire import account_rows, order_rows, texts
+from qubx_lighter.sim.wire.texts import Row
 
 Touch = tuple[int, int, int, int]
 """Best bid in ticks, its lots, best ask in ticks, its lots; zeros for an empty side."""
@@ -104,8 +104,8 @@ def book(
     """Write a snapshot (``subscribed``, ``begin_nonce`` 0) or a delta (``update``) of (ticks, lots); times in µs."""
     payload = {
         "code": 0,
-        "asks": [rows.level_row(spec, price, lots) for price, lots in asks],
-        "bids": [rows.level_row(spec, price, lots) for price, lots in bids],
+        "asks": [order_rows.level_row(spec, price, lots) for price, lots in asks],
+        "bids": [order_rows.level_row(spec, price, lots) for price, lots in bids],
         "offset": nonce,
         "nonce": nonce,
         "last_updated_at": changed_at,
@@ -145,18 +145,18 @@ def ticker(kind: str, spec: MarketSpec, touch: Touch, *, nonce: int, changed_at:
 
 
 def _touch_row(spec: MarketSpec, ticks: int, lots: int) -> Row:
-    return rows.level_row(spec, ticks, lots) if lots else {"price": "", "size": ""}
+    return order_rows.level_row(spec, ticks, lots) if lots else {"price": "", "size": ""}
 
 
 def trades(kind: str, spec: MarketSpec, newest_first: Sequence[Trade], nonce: int) -> str:
     """Write trades; those of liquidations and deleverages are told apart, and not among the others."""
-    forced = [rows.trade_row(spec, trade) for trade in newest_first if trade.kind != TRADE]
+    forced = [order_rows.trade_row(spec, trade) for trade in newest_first if trade.kind != TRADE]
     return encode(
         {
             "channel": f"trade:{spec.market_id}",
             "liquidation_trades": forced or None,
             "nonce": nonce,
-            "trades": [rows.trade_row(spec, trade) for trade in newest_first if trade.kind == TRADE],
+            "trades": [order_rows.trade_row(spec, trade) for trade in newest_first if trade.kind == TRADE],
             "type": f"{kind}/trade",
         }
     )
@@ -187,7 +187,7 @@ def account_orders(kind: str, engine: Engine, account_index: int, orders: Iterab
     """Write orders by market."""
     by_market: dict[str, list[Row]] = {}
     for order in orders:
-        row = rows.order_row(engine.markets[order.market_id], order)
+        row = order_rows.order_row(engine.markets[order.market_id], order)
         by_market.setdefault(str(order.market_id), []).append(row)
     return encode(
         {
@@ -222,16 +222,16 @@ def account_positions(
     ``last_funding_round`` that it is a text a market, there when funding occurs, and not which: here it is that change,
     negative where it was paid.
     """
-    changes = {market_id: rows.micro_text(change) for market_id, change in (fundings or {}).items()}
+    changes = {market_id: texts.micro_text(change) for market_id, change in (fundings or {}).items()}
     frame = {"bo_positions": options} if options else {}
     return encode(
         frame
         | {
             "channel": f"account_all_positions:{account.account_index}",
-            "last_funding_discount": dict.fromkeys(changes, rows.micro_text(0)) or None,
+            "last_funding_discount": dict.fromkeys(changes, texts.micro_text(0)) or None,
             "last_funding_round": changes or None,
             "positions": positions,
-            "shares": rows.share_rows(account),
+            "shares": account_rows.share_rows(account),
             "type": f"{kind}/account_all_positions",
         }
     )
@@ -279,7 +279,7 @@ def account_all(
         "channel": f"account_all:{account.account_index}",
         "funding_histories": {},
         "positions": positions or {},
-        "shares": rows.share_rows(account),
+        "shares": account_rows.share_rows(account),
         "trades": by_market or {},
         "type": f"{kind}/account_all",
     }
@@ -311,7 +311,7 @@ def notifications(kind: str, account_index: int, notified: Iterable[Notification
     return encode(
         {
             "channel": f"notification:{account_index}",
-            "notifs": [rows.notification_row(engine.markets[row.market_id], row) for row in notified],
+            "notifs": [account_rows.notification_row(engine.markets[row.market_id], row) for row in notified],
             "type": f"{kind}/notification",
         }
     )
@@ -321,7 +321,7 @@ def trade_rows_by_market(engine: Engine, newest_first: Iterable[Trade]) -> dict[
     """Write trades, each market's apart."""
     by_market: dict[str, list[Row]] = {}
     for trade in newest_first:
-        row = rows.trade_row(engine.markets[trade.market_id], trade)
+        row = order_rows.trade_row(engine.markets[trade.market_id], trade)
         by_market.setdefault(str(trade.market_id), []).append(row)
     return by_market
 

@@ -7,9 +7,8 @@ from typing import Final
 from qubx_lighter.sim.markets.candles import CLOSE, HIGH, LAST_ID, LOTS, LOW, OPEN, QUOTE, SAMPLES, TIME, Rows
 from qubx_lighter.sim.markets.market_history import HOUR_MS, Funding
 from qubx_lighter.sim.model.specs import MarketSpec
-from qubx_lighter.sim.wire.rows import Row, decimal_text
+from qubx_lighter.sim.wire.texts import MICRO, Row, decimal_text
 
-_MICRO: Final = 10**6
 RATE_DECIMALS: Final = 4
 
 
@@ -25,7 +24,7 @@ def candle_rows(spec: MarketSpec, rows: Rows) -> list[Row]:
                 "l": row[LOW] / price,
                 "c": row[CLOSE] / price,
                 "v": row[LOTS] / size,
-                "V": row[QUOTE] / _MICRO,
+                "V": row[QUOTE] / MICRO,
                 "i": row[LAST_ID],
             }
         )

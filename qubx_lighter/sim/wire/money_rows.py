@@ -9,10 +9,10 @@ from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.exchange.transfers import WITHDRAWAL_DELAY_S
 from qubx_lighter.sim.model.records import BRIDGE_DEPOSIT, BRIDGE_WITHDRAWAL, MoneyMove
+from qubx_lighter.sim.wire.account_rows import account_row, share_rows
 from qubx_lighter.sim.wire.asset_rows import account_assets, units_text
-from qubx_lighter.sim.wire.rows import Row, account_row, micro_text, percent_text, share_rows
+from qubx_lighter.sim.wire.texts import MICRO, Row, micro_text, percent_text
 
-_MICRO: Final = 10**6
 _OF_SUB_ACCOUNT: Final = (
     "code",
     "account_type",
@@ -42,7 +42,7 @@ def bridge_row(engine: Engine, move: MoneyMove, now: int) -> Row:
         "l1_tx_hash": "",
     }
     if move.kind == BRIDGE_WITHDRAWAL:
-        waits = now < move.time + WITHDRAWAL_DELAY_S * _MICRO
+        waits = now < move.time + WITHDRAWAL_DELAY_S * MICRO
         row |= {"status": "pending" if waits else "claimable", "type": "secure"}
     return row
 
@@ -93,7 +93,7 @@ def pool_row(engine: Engine, account: Account, holder: Account | None) -> Row:
         "master_account_index": account.master_index,
         "name": f"Pool {account.account_index}",
         "l1_address": account.l1_address,
-        "created_at": account.created_at // _MICRO,
+        "created_at": account.created_at // MICRO,
         "status": int(pool.is_frozen),
         "operator_fee": percent_text(pool.operator_fee_ppm),
         "total_asset_value": value,

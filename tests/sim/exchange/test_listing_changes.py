@@ -23,7 +23,7 @@ from qubx_lighter.sim.model.commands import (
 )
 from qubx_lighter.sim.model.events import Traded
 from qubx_lighter.sim.model.specs import MarketSpec
-from qubx_lighter.sim.wire import rows
+from qubx_lighter.sim.wire import account_rows, market_rows, order_rows
 from qubx_lighter.sim.wire.history_rows import candle_rows, funding_row, mark_candle_rows
 from tests.sim.desk import ALICE, BOB, BTC, ETH, FEED, START, Desk
 
@@ -128,7 +128,7 @@ def test_a_delisted_market_is_settled_at_its_mark_price_and_is_gone() -> None:
     assert (0, 0, [], []) == (desk.lots(ALICE), desk.lots(BOB), desk.asks(), desk.bids())
     assert [BTC] == desk.engine.listed()
     assert Code.INVALID_MARKET == desk.create("buy", 1_000, 300_000).code
-    assert "market-settlement" == rows.trade_row(desk.engine.markets[0], desk.account().trades[-1])["type"]
+    assert "market-settlement" == order_rows.trade_row(desk.engine.markets[0], desk.account().trades[-1])["type"]
 
 
 def test_another_grid_takes_an_empty_book_and_changes_no_value(tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_another_grid_takes_an_empty_book_and_changes_no_value(tmp_path: Path) -
         """Write all that the public and Alice can see of the market."""
         engine, spec, history = desk.engine, desk.engine.markets[0], desk.engine.history(0)
         shown: dict[str, Any] = {
-            "position": rows.position_row(engine, desk.account(), desk.account().positions[0]),
-            "orders": [rows.order_row(spec, order) for order in engine.inactive_orders(ALICE)],
-            "trades": [rows.trade_row(spec, trade) for trade in engine.trades_before(2**60, 200, 0)],
-            "detail": rows.market_detail_row(engine, spec, now_ms),
+            "position": account_rows.position_row(engine, desk.account(), desk.account().positions[0]),
+            "orders": [order_rows.order_row(spec, order) for order in engine.inactive_orders(ALICE)],
+            "trades": [order_rows.trade_row(spec, trade) for trade in engine.trades_before(2**60, 200, 0)],
+            "detail": market_rows.market_detail_row(engine, spec, now_ms),
             "candles": candle_rows(spec, history.candles(60_000, now_ms, 200)),
             "hours": candle_rows(spec, history.candles(3_600_000, now_ms, 40)),
             "marks": mark_candle_rows(spec, history.mark_candles(60_000, now_ms, 50)),
@@ -195,10 +195,10 @@ def test_a_binary_option_costs_what_it_can_pay_at_most_and_has_positions_of_its_
     assert "filled" == desk.order(desk.ioc("buy", 50_000, 40, **in_option)).status
     assert 1_000_000_000 - 40_000 - 500 * 10**6 == desk.engine.available_balance_micro(ALICE)
     assert "canceled-margin-not-allowed" == desk.order(desk.ioc("buy", 50_001, 40, **in_option)).status
-    assert {} == rows.position_rows(desk.engine, desk.account())
+    assert {} == account_rows.position_rows(desk.engine, desk.account())
     assert [
         {"market_id": 1000, "entry_quote": "200.000000", "avg_entry_price": "0.40", "sign": 1, "size": "500.00"}
-    ] == (rows.option_position_rows(desk.engine, desk.account()))
+    ] == (account_rows.option_position_rows(desk.engine, desk.account()))
 
 
 def test_the_synthetic_market_takes_up_what_is_listed_and_lets_go_of_what_is_not() -> None:
