@@ -4,8 +4,8 @@ usage: python benchmarks/bench_orders.py [--quick] [--json FILE]
 
 Four processes. The local venue; this one, which is the plugin as Qubx builds it, with its loop in a thread and Qubx's calls
 from the main one; a client of ccxt or of the SDK, which places its orders on its main thread as their users do; and the
-sender of order books of ``bench_socket``. All trade the same venue in turn, each with an API key of its own. Orders rest far
-from the touch and are cancelled between the rounds.
+sender of order books of ``bench_socket``. All run on uvloop, which Qubx's runner installs, and trade the same venue in turn,
+each with an API key of its own. Orders rest far from the touch and are cancelled between the rounds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any, Final
 import aiohttp
 import bench_socket
 import results
+import uvloop
 from results import Row, Table, Target, at_least
 
 ACCOUNT: Final = 100
@@ -184,7 +185,7 @@ class Plugin:
         from qubx.health.dummy import DummyHealthMonitor  # noqa: PLC0415
         from qubx.utils.runner.accounts import AccountConfigurationManager  # noqa: PLC0415
 
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.channel = CtrlChannel("bench")
         base: dict[str, Any] = {
@@ -597,7 +598,7 @@ def main() -> None:
     parser.add_argument("--role", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:
-        asyncio.run(act(options.role))
+        uvloop.run(act(options.role))
     else:
         results.save("orders", measure(quick=options.quick), options.json)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -130,8 +130,7 @@ class LighterBroker:
         moved = price if request.order_type == "LIMIT" and price != request.price else None
         if plan.grouping is None:
             asked = Request(kind, client_id, market.market_id, price=moved)
-            fields = asdict(plan.orders[0])
-            sign = partial(Signer.create_order, **fields, self_trade=plan.self_trade)
+            sign = partial(Signer.create_order, **plan.orders[0]._asdict(), self_trade=plan.self_trade)
             self._send(asked, sign, self._order_refused)
             return
         asked = Request(kind, client_id, market.market_id, price=moved, tx_type=TxType.CREATE_GROUPED_ORDERS)

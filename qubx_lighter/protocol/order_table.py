@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from qubx_lighter.constants import Grouping, OrderType, SelfTradeBehavior, SelfTradeScope, TimeInForce
 
@@ -63,8 +63,7 @@ TAKE_PROFITS: Final = frozenset({OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT_LI
 _ENTRIES: Final = frozenset({OrderType.LIMIT, OrderType.MARKET})
 
 
-@dataclass(frozen=True, slots=True)
-class OrderFields:
+class OrderFields(NamedTuple):
     """One order as it is signed.
 
     Attributes:
