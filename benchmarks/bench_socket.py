@@ -507,7 +507,7 @@ def main() -> None:
     """Be one of the processes, or measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds, half a minute")
-    parser.add_argument("--minutes", type=float, help="how long memory is watched: 10 for the promise")
+    parser.add_argument("--minutes", type=float, help="how long memory is watched: 10 by default")
     parser.add_argument("--json", type=Path, help="where the results go")
     parser.add_argument("--role", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
@@ -519,7 +519,7 @@ def main() -> None:
     else:
         bench = Bench()
         try:
-            minutes = options.minutes or (0.1 if options.quick else 1.0)
+            minutes = options.minutes or (0.1 if options.quick else 10.0)
             tables = [throughput(bench, quick=options.quick), lag(bench, quick=options.quick), memory(bench, minutes)]
         finally:
             bench.close()
