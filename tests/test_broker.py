@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from qubx.core.basics import LiveTimeProvider, Order, OrderRequest, OrderStatus, RejectCause
 from qubx.core.errors import ErrorLevel
 from qubx.core.events import OrderCanceledEvent, OrderRejectedEvent, OrderUpdateRejectedEvent
@@ -25,41 +24,26 @@ from qubx_lighter.protocol.requests import Progress, Request, RequestBook
 from qubx_lighter.protocol.wire import ErrorBody, TxReply
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.settings import LighterSettings
-from qubx_lighter.signer import Signer, generate_api_key
+from qubx_lighter.signer import generate_api_key
 from qubx_lighter.transactions.sender import TransactionSender
+from tests.answers import BothTransports
 from tests.markets import loaded_instruments
+from tests.signing import make
 
 _SECOND_NS = 1_000_000_000
 
 
-class Venue:
-    """Takes everything, or refuses everything."""
+class Venue(BothTransports):
+    """Takes everything, or refuses everything, and remembers it."""
 
     def __init__(self) -> None:
-        self.connected = True
-        self.nonce = 7
+        super().__init__()
         self.sent: list[tuple[int, dict[str, Any]]] = []
         self.refusal: ErrorBody | None = None
 
-    async def next_nonce(self, account_index: int, api_key_index: int) -> int:
-        """Tell the next nonce."""
-        del account_index, api_key_index
-        return self.nonce
-
-    async def send_transactions(
-        self,
-        request_id: str,
-        tx_types: Sequence[int],
-        tx_infos: Sequence[str],
-        timeout: float,  # noqa: ASYNC109 - as the socket has it
-    ) -> TxReply:
-        """Take no batches."""
-        raise NotImplementedError
-
-    async def send_transaction(self, *arguments: object) -> TxReply:
+    def answer(self, tx_type: int, tx_info: str) -> TxReply:
         """Remember it."""
-        tx_type, tx_info = arguments[-3:-1] if len(arguments) == 4 else arguments
-        self.sent.append((int(str(tx_type)), json.loads(str(tx_info))))
+        self.sent.append((tx_type, json.loads(tx_info)))
         if self.refusal is not None:
             return TxReply(error=self.refusal)
         self.nonce += 1
@@ -80,13 +64,7 @@ class Desk:
         self.quote: Quote | None = None
         self.connected = True
         self.requests = RequestBook()
-        self.signer = Signer(
-            chain_id=304,
-            account_index=5,
-            api_key_index=4,
-            private_key=SecretStr(generate_api_key()[0]),
-            base_url="http://127.0.0.1:1",
-        )
+        self.signer = make(generate_api_key()[0], account_index=5)
         self.recoveries = Recoveries(emit=self.events.append, time_provider=self.time, reload_markets=self._reload)
         self.sender = TransactionSender(
             loop=asyncio.get_running_loop(),

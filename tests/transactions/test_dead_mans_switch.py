@@ -4,59 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.protocol.wire import ErrorBody, TxReply
-from qubx_lighter.signer import Signer, generate_api_key
+from qubx_lighter.signer import generate_api_key
 from qubx_lighter.transactions.dead_mans_switch import DeadMansSwitch
 from qubx_lighter.transactions.sender import TransactionSender
+from tests.answers import BothTransports
+from tests.signing import make
 
 PERIOD_S = 0.3  # a thousandth of what the venue allows
 NOW_MS = 1_797_824_653_863
 
 
-class Venue:
+class Venue(BothTransports):
     """Takes cancel-alls; a scheduled one stands until it is aborted."""
 
-    connected = True
-
     def __init__(self) -> None:
-        self.nonce = 7
+        super().__init__()
         self.done: list[str] = []
         self.times: list[int] = []
         self.scheduled = False
         self.refusals = 0
         self.changed = asyncio.Event()
 
-    async def next_nonce(self, account_index: int, api_key_index: int) -> int:
-        """Tell the next nonce."""
-        del account_index, api_key_index
-        return self.nonce
-
-    async def send_transactions(
-        self,
-        request_id: str,
-        tx_types: Sequence[int],
-        tx_infos: Sequence[str],
-        timeout: float,  # noqa: ASYNC109 - as the socket has it
-    ) -> TxReply:
-        """Take no batches."""
-        raise NotImplementedError
-
-    async def send_transaction(self, *arguments: object) -> TxReply:
+    def answer(self, tx_type: int, tx_info: str) -> TxReply:
         """Schedule or abort."""
-        tx_type, tx_info = arguments[-3:-1] if len(arguments) == 4 else arguments
-        reply = self._decide(tx_type, json.loads(str(tx_info)))
+        reply = self._decide(tx_type, json.loads(tx_info))
         self.changed.set()
-        await asyncio.sleep(0)
         return reply
 
-    def _decide(self, tx_type: object, body: dict[str, Any]) -> TxReply:
+    def _decide(self, tx_type: int, body: dict[str, Any]) -> TxReply:
         assert (TxType.CANCEL_ALL_ORDERS, self.nonce) == (tx_type, body["Nonce"])
         if self.refusals:
             self.refusals -= 1
@@ -89,13 +71,7 @@ class Desk:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.venue = Venue()
-        self.signer = Signer(
-            chain_id=304,
-            account_index=5,
-            api_key_index=4,
-            private_key=SecretStr(generate_api_key()[0]),
-            base_url="http://127.0.0.1:1",
-        )
+        self.signer = make(generate_api_key()[0], account_index=5)
         self.sender = TransactionSender(
             loop=loop, socket=self.venue, rest=self.venue, signers=[self.signer], timeout_s=5.0
         )
