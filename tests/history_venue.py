@@ -20,20 +20,11 @@ from typing import Any
 import httpx
 
 from qubx_lighter.constants import RESOLUTIONS
+from tests.markets import ETH_ROW
 
 HOUR_MS = 3_600_000
-ETH = {
-    "symbol": "ETH",
-    "market_id": 0,
-    "market_type": "perp",
-    "status": "active",
-    "supported_size_decimals": 4,
-    "supported_price_decimals": 2,
-    "min_base_amount": "0.0050",
-    "min_quote_amount": "10.000000",
-}
-BTC = ETH | {"symbol": "BTC", "market_id": 1, "supported_size_decimals": 5, "supported_price_decimals": 1}
-ETH_SPOT = ETH | {"symbol": "ETH/USDC", "market_id": 2048, "market_type": "spot"}
+BTC = ETH_ROW | {"symbol": "BTC", "market_id": 1, "supported_size_decimals": 5, "supported_price_decimals": 1}
+ETH_SPOT = ETH_ROW | {"symbol": "ETH/USDC", "market_id": 2048, "market_type": "spot"}
 
 
 @dataclass
@@ -57,7 +48,7 @@ class HistoryVenue:
     minutes: dict[int, list[int]] = field(default_factory=dict)
     fundings: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     trades: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    markets: list[dict[str, Any]] = field(default_factory=lambda: [ETH, BTC, ETH_SPOT])
+    markets: list[dict[str, Any]] = field(default_factory=lambda: [ETH_ROW, BTC, ETH_SPOT])
     cap: int = 500
     extends: bool = True
     is_silent: bool = False

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol.wire import MarketRow, OrderBookDetailsBody
+
+ETH_ROW: dict[str, Any] = {
+    "symbol": "ETH",
+    "market_id": 0,
+    "market_type": "perp",
+    "status": "active",
+    "supported_size_decimals": 4,
+    "supported_price_decimals": 2,
+    "min_base_amount": "0.0050",
+    "min_quote_amount": "10.000000",
+}
+"""As REST writes it, with what no market is without."""
 
 
 def market_row(market_id: int, symbol: str, size_decimals: int, price_decimals: int, minimum: str) -> MarketRow:

@@ -20,18 +20,9 @@ from qubx_lighter.cli import main
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.signer import generate_api_key
 from qubx_lighter.sim.faults import Fault, Kind
+from tests.markets import ETH_ROW
 
-ETH = {
-    "symbol": "ETH",
-    "market_id": 0,
-    "market_type": "perp",
-    "status": "active",
-    "supported_size_decimals": 4,
-    "supported_price_decimals": 2,
-    "min_base_amount": "0.0050",
-    "min_quote_amount": "10.000000",
-    "min_initial_margin_fraction": 200,
-}
+ETH = ETH_ROW | {"min_initial_margin_fraction": 200}
 SPOT = ETH | {"symbol": "ETH/USDC", "market_id": 2048, "market_type": "spot", "min_initial_margin_fraction": 0}
 GONE = ETH | {"symbol": "GRAM", "market_id": 12, "status": "inactive"}
 OPTION = ETH | {"symbol": "BTC-UP", "market_id": 1001, "market_type": "binary_options"}

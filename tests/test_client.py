@@ -10,19 +10,9 @@ import respx
 
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import VenueError, WireError
+from tests.markets import ETH_ROW
 from tests.replies import BASE, answer, client_of
 
-ETH = {
-    "symbol": "ETH",
-    "market_id": 0,
-    "market_type": "perp",
-    "status": "active",
-    "supported_size_decimals": 4,
-    "supported_price_decimals": 2,
-    "min_base_amount": "0.0050",
-    "min_quote_amount": "10.000000",
-    "last_trade_price": 2361.31,
-}
 ORDER = {
     "order_index": 281476929689581,
     "client_order_index": 7,
@@ -55,7 +45,7 @@ def trade(trade_id: int, timestamp: int, transaction_time: int = 0, market_id: i
 @respx.mock(base_url=BASE)
 async def test_order_book_details_are_decoded_from_the_venue_shape(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.get("/api/v1/orderBookDetails").mock(
-        answer({"code": 200, "order_book_details": [ETH], "spot_order_book_details": None})
+        answer({"code": 200, "order_book_details": [ETH_ROW], "spot_order_book_details": None})
     )
     body = await LighterClient(BASE).order_book_details()
     assert body.order_book_details is not None

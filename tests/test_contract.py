@@ -26,6 +26,7 @@ from qubx.core.events import (
     OrderAcceptedEvent,
     OrderCanceledEvent,
     OrderEvent,
+    OrderPartiallyFilledEvent,
     OrderRejectedEvent,
 )
 from qubx.core.interfaces import IDataProvider
@@ -143,7 +144,9 @@ def test_every_event_names_its_order_and_a_trade_has_one_id_on_both_ways(desk: D
     desk.cancel(desk.order(order))
     desk.until_status(order, OrderStatus.CANCELED)
     desk.until_equal()
-    for event in desk.of_type(OrderEvent):
+    events = desk.of_type(OrderEvent)
+    assert {OrderAcceptedEvent, OrderPartiallyFilledEvent, OrderCanceledEvent, DealEvent} == {type(e) for e in events}
+    for event in events:
         assert (order.client_order_id, desk.order(order).venue_order_id, order.instrument) == (
             event.client_order_id,
             event.venue_order_id,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from loguru import logger
 from qubx.core.basics import CtrlChannel, DataType, Instrument, LiveTimeProvider
 from qubx.core.exceptions import NotSupported
@@ -25,6 +24,7 @@ from qubx_lighter.protocol.pace import BackoffSettings
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 from tests.market_venue import MarketVenue, book, ticker, trades
 from tests.markets import Listing, loaded_instruments, market_row
+from tests.serving import serving
 
 NOW_MS = 1_760_041_996_000
 
@@ -32,15 +32,8 @@ NOW_MS = 1_760_041_996_000
 @pytest.fixture
 async def venue() -> AsyncIterator[MarketVenue]:
     venue = MarketVenue()
-    app = web.Application()
-    app.router.add_get("/stream", venue.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    venue.url = f"ws://127.0.0.1:{runner.addresses[0][1]}/stream"
-    yield venue
-    await runner.cleanup()
+    async with serving(venue.handle, "/stream") as venue.url:
+        yield venue
 
 
 class Rig:

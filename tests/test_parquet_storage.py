@@ -19,22 +19,13 @@ from qubx_lighter import archive
 from qubx_lighter.archive import Dataset, DatasetEntry, Manifest, from_iso, iso
 from qubx_lighter.errors import ConfigurationError
 from qubx_lighter.parquet_storage import LighterParquetStorage
+from tests.markets import ETH_ROW
 from tests.programs import run_python
 
 FIRST = from_iso("2026-10-30T00:00:00Z")
 STOP = from_iso("2026-11-02T00:00:00Z")
 HOUR = archive.HOUR_MS
-RULES: dict[str, Any] = {
-    "market_id": 0,
-    "symbol": "ETH",
-    "market_type": "perp",
-    "status": "active",
-    "supported_size_decimals": 4,
-    "supported_price_decimals": 2,
-    "min_base_amount": "0.0050",
-    "min_quote_amount": "10.000000",
-}
-SPOT = RULES | {"market_id": 2048, "symbol": "ETH/USDC", "market_type": "spot"}
+SPOT = ETH_ROW | {"market_id": 2048, "symbol": "ETH/USDC", "market_type": "spot"}
 
 
 def candle(at_ms: int) -> tuple[Any, ...]:
@@ -59,7 +50,7 @@ ROWS = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive with a month's end in it, of a perpetual and, candles only, a spot market of the same symbol."""
     folder = tmp_path_factory.mktemp("archive")
-    manifest = Manifest("http://venue.test", "USDC", markets={"SWAP:ETH-USDC": RULES, "SPOT:ETH-USDC": SPOT})
+    manifest = Manifest("http://venue.test", "USDC", markets={"SWAP:ETH-USDC": ETH_ROW, "SPOT:ETH-USDC": SPOT})
     for dataset, rows in ROWS.items():
         symbols = ["SWAP:ETH-USDC", "SPOT:ETH-USDC"] if dataset.kind == "ohlc" else ["SWAP:ETH-USDC"]
         entry = DatasetEntry(dataset.kind, dataset.timeframe, iso(FIRST), iso(STOP), complete=True, symbols={})

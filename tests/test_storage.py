@@ -31,7 +31,8 @@ from qubx.utils.time import to_timedelta
 
 from qubx_lighter.errors import ConfigurationError, TransportError, UnknownMarketError, VenueError
 from qubx_lighter.storage import LighterReader, LighterStorage
-from tests.history_venue import BTC, ETH, ETH_SPOT, HOUR_MS, HistoryVenue, candles, funding, trade
+from tests.history_venue import BTC, ETH_SPOT, HOUR_MS, HistoryVenue, candles, funding, trade
+from tests.markets import ETH_ROW
 
 ROOT = Path(__file__).parents[1]
 URL = "https://venue.test"
@@ -53,7 +54,7 @@ def venue() -> Iterator[HistoryVenue]:
         minutes={0: minutes, 1: minutes[::7], 2048: minutes[-3000:]},
         fundings={0: [funding(time) for time in range(LISTED, NOW, HOUR_MS)]},
         trades={0: [trade(id_, NOW - 2 * HOUR_MS + id_ * 1000) for id_ in range(1, 250)]},
-        markets=[ETH | made_at(LISTED), BTC, ETH_SPOT | made_at(LISTED)],
+        markets=[ETH_ROW | made_at(LISTED), BTC, ETH_SPOT | made_at(LISTED)],
     )
     with respx.mock(base_url=URL, assert_all_called=False) as router:
         router.route().mock(side_effect=venue._handle)

@@ -17,12 +17,9 @@ from qubx.core.events import (
     BalanceUpdateEvent,
     DealEvent,
     OrderAcceptedEvent,
-    OrderCanceledEvent,
     OrderCancelRejectedEvent,
-    OrderEvent,
     OrderExpiredEvent,
     OrderFilledEvent,
-    OrderPartiallyFilledEvent,
     OrderRejectedEvent,
     OrderUpdatedEvent,
     OrderUpdateRejectedEvent,
@@ -265,22 +262,6 @@ def test_a_deal_before_the_acknowledgement_finds_its_order(desk: Desk, venue: Li
     assert {} == anew.get_orders(), "a phantom order took the deal"
     assert (1.0, OrderStatus.FILLED) == (fresh.filled_quantity, fresh.status)
     assert 1.0 == anew.get_position(order.instrument).quantity
-
-
-def test_every_event_carries_both_ids_the_instrument_and_the_venues_time(desk: Desk, venue: LiveVenue) -> None:
-    order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3999.5), OrderStatus.ACCEPTED)
-    venue.take(ETH, 399_950, 2000, is_ask=True)
-    desk.until_status(order, OrderStatus.PARTIALLY_FILLED)
-    desk.cancel(desk.order(order))
-    desk.until_status(order, OrderStatus.CANCELED)
-    desk.until_equal()
-    events = desk.of_type(OrderEvent)
-    assert {OrderAcceptedEvent, OrderPartiallyFilledEvent, OrderCanceledEvent, DealEvent} == {type(e) for e in events}
-    for event in events:
-        assert order.client_order_id == event.client_order_id
-        assert desk.order(order).venue_order_id == event.venue_order_id
-        assert order.instrument == event.instrument
-        assert abs(event.last_update_time - desk.time.time()) < np.timedelta64(10, "s")
 
 
 # --- the account -----------------------------------------------------------------------------------------------------

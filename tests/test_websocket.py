@@ -19,6 +19,7 @@ from qubx_lighter.errors import NotSentError, OutcomeUnknownError, WireError
 from qubx_lighter.protocol.messages import Incoming, Kind, Remedy
 from qubx_lighter.protocol.pace import BackoffSettings
 from qubx_lighter.websocket import LighterDialect, LighterWebSocketManager, address_pace, session_settings
+from tests.serving import serving
 
 PATIENCE_S = 5.0
 
@@ -197,15 +198,8 @@ def _refusal(code: int, message: str) -> str:
 @pytest.fixture
 async def venue() -> AsyncIterator[LighterVenue]:
     lighter = LighterVenue()
-    app = web.Application()
-    app.router.add_get("/stream", lighter.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    lighter.url = f"ws://{host}:{port}/stream"
-    yield lighter
-    await runner.cleanup()
+    async with serving(lighter.handle, "/stream") as lighter.url:
+        yield lighter
 
 
 @pytest.fixture

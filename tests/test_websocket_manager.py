@@ -31,6 +31,7 @@ from qubx_lighter.sockets.link import SocketSettings
 from qubx_lighter.sockets.transport import connect
 from qubx_lighter.websocket_manager import BaseWebSocketManager
 from tests.fake_time import run
+from tests.serving import serving
 
 PATIENCE_S = 5.0
 
@@ -176,16 +177,8 @@ class ParrotVenue:
 @pytest.fixture
 async def venue() -> AsyncIterator[ParrotVenue]:
     parrots = ParrotVenue()
-    app = web.Application()
-    app.router.add_get("/", parrots.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    parrots.url = f"ws://{host}:{port}/"
-    yield parrots
-    await runner.cleanup()
+    async with serving(parrots.handle) as parrots.url:
+        yield parrots
 
 
 class Client:

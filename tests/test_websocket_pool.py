@@ -20,6 +20,7 @@ from qubx_lighter.sockets.transport import Transport
 from qubx_lighter.websocket import ADDRESS_LIMITS, LighterWebSocketManager, session_settings
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 from tests.fake_time import run
+from tests.serving import serving
 
 URL = "wss://venue.invalid/stream"
 LATENCY_S = 0.05
@@ -628,14 +629,6 @@ class TalkingServer:
 
 async def test_a_real_connection_that_goes_deaf_on_one_channel_is_healed() -> None:
     server = TalkingServer()
-    app = web.Application()
-    app.router.add_get("/stream", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    settings = LivenessSettings(check_interval_s=0.05, least_s=0.4, factor=2.0)
-    pool = LighterWebSocketPool(f"ws://{host}:{port}/stream", liveness=settings)
     heard: Counter[str] = Counter()
     healed = asyncio.Event()
 
@@ -646,17 +639,19 @@ async def test_a_real_connection_that_goes_deaf_on_one_channel_is_healed() -> No
         if heard["subscribed"] == 2 and kind == "update":
             healed.set()
 
-    pool.subscribe("book/0", lambda _, __: None)
-    pool.subscribe("book/1", hear)
-    pool.start()
-    try:
-        async with asyncio.timeout(5):
-            await healed.wait()
-        assert {"book:0": 1, "book:1": 2} == server.subscribes
-        assert 1 == pool.stats()["liveness_renewals"]
-    finally:
-        await pool.close()
-        await runner.cleanup()
+    async with serving(server.handle) as url:
+        settings = LivenessSettings(check_interval_s=0.05, least_s=0.4, factor=2.0)
+        pool = LighterWebSocketPool(url, liveness=settings)
+        pool.subscribe("book/0", lambda _, __: None)
+        pool.subscribe("book/1", hear)
+        pool.start()
+        try:
+            async with asyncio.timeout(5):
+                await healed.wait()
+            assert {"book:0": 1, "book:1": 2} == server.subscribes
+            assert 1 == pool.stats()["liveness_renewals"]
+        finally:
+            await pool.close()
 
 
 async def test_every_call_works_from_another_thread() -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from qubx_lighter.errors import NotSentError, TransportError
 from qubx_lighter.sockets.transport import Transport, connect
+from tests.serving import serving
 
 
 @asynccontextmanager
@@ -21,16 +22,8 @@ async def _serving(talk: Callable[[web.WebSocketResponse], Awaitable[None]]) -> 
         await talk(socket)
         return socket
 
-    app = web.Application()
-    app.router.add_get("/", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"ws://{host}:{port}/"
-    finally:
-        await runner.cleanup()
+    async with serving(handle) as url:
+        yield url
 
 
 async def _echo(socket: web.WebSocketResponse) -> None:
