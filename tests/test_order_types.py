@@ -20,7 +20,7 @@ from qubx.core.exceptions import InvalidOrderParameters
 from qubx_lighter.constants import TxType
 from qubx_lighter.protocol.order_table import SelfTrade
 from qubx_lighter.sim.model import commands, records
-from qubx_lighter.sim.orders.sequencer import Change
+from qubx_lighter.sim.orders.order_entry import Change
 from tests.live import ETH, MAKER, US, Desk, LiveVenue, desk_on
 
 ACCEPTED, CANCELED, EXPIRED, FILLED, PARTIAL, REJECTED = (

@@ -29,8 +29,8 @@ class Funding:
     """The settlements of all markets.
 
     Args:
-        markets: the sequencer's.
-        accounts: the sequencer's.
+        markets: the venue's.
+        accounts: the venue's.
         start: where the ids start.
 
     Attributes:

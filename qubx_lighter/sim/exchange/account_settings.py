@@ -19,7 +19,7 @@ from qubx_lighter.sim.markets.market_rules import insist_on_perpetual
 from qubx_lighter.sim.model.records import TIERS
 from qubx_lighter.sim.model.specs import COLLATERAL_ASSET
 from qubx_lighter.sim.model.transactions import UpdateAccountConfigTx, UpdateLeverageTx, UpdateMarginTx
-from qubx_lighter.sim.orders.sequencer import Sequencer
+from qubx_lighter.sim.orders.state import VenueState
 
 IN_LIQUIDATION: Final = 21112
 INVALID_FRACTION: Final = 21113
@@ -42,7 +42,7 @@ _REMOVE: Final = 0
 _ADD: Final = 1
 
 
-def update_leverage(sequencer: Sequencer, tx: UpdateLeverageTx) -> str:
+def update_leverage(state: VenueState, tx: UpdateLeverageTx) -> str:
     """Set a market's margin mode and initial margin fraction.
 
     The mode changes only without position and orders; the fraction fails when the position would then lack margin.
@@ -50,10 +50,10 @@ def update_leverage(sequencer: Sequencer, tx: UpdateLeverageTx) -> str:
     Raises:
         VenueError: 21112, 21113, 21132, 21613 or 21619.
     """
-    account, market = sequencer.account(tx.account_index), sequencer.market(tx.market_index)
+    account, market = state.account(tx.account_index), state.market(tx.market_index)
     insist_on_perpetual(market.spec)
     _check_leverage(account, market, tx)
-    risk = ledger.risk_of(account, market, sequencer.markets)
+    risk = ledger.risk_of(account, market, state.markets)
     if risk.health >= Health.PARTIAL_LIQUIDATION:
         raise VenueError(IN_LIQUIDATION, "account is in liquidation")
     row = account.position(market)
@@ -64,7 +64,7 @@ def update_leverage(sequencer: Sequencer, tx: UpdateLeverageTx) -> str:
         return failure_text(Code.BELOW_INITIAL_MARGIN, "account would be below initial margin")
     row = account.open_position(market)
     row.initial_margin_fraction, row.margin_mode = tx.initial_margin_fraction, tx.margin_mode
-    sequencer.change_figures(tx.account_index, tx.market_index)
+    state.change_figures(tx.account_index, tx.market_index)
     return ""
 
 
@@ -79,13 +79,13 @@ def _check_leverage(account: Account, market: Market, tx: UpdateLeverageTx) -> N
         raise VenueError(MODE_CHANGE_NOT_ALLOWED, "margin mode change not allowed")
 
 
-def update_margin(sequencer: Sequencer, tx: UpdateMarginTx) -> None:
+def update_margin(state: VenueState, tx: UpdateMarginTx) -> None:
     """Move collateral between the account and an isolated position: as much as is free where it comes from.
 
     Raises:
         VenueError: 21300, 21301, 21613, 21614 or 21615.
     """
-    account, market = sequencer.account(tx.account_index), sequencer.market(tx.market_index)
+    account, market = state.account(tx.account_index), state.market(tx.market_index)
     row = account.position(market)
     if tx.direction not in (_REMOVE, _ADD):
         raise VenueError(INVALID_DIRECTION, "invalid update margin direction")
@@ -96,16 +96,16 @@ def update_margin(sequencer: Sequencer, tx: UpdateMarginTx) -> None:
     if tx.usdc_amount <= 0:
         raise VenueError(INVALID_AMOUNT, "invalid asset amount")
     adds = tx.direction == _ADD
-    free = purses.free_collateral_micro(account, sequencer.markets)
+    free = purses.free_collateral_micro(account, state.markets)
     if tx.usdc_amount > (free if adds else margin.isolated_risk(market, row).free_micro):
         raise VenueError(NOT_ENOUGH_COLLATERAL, "not enough collateral")
     amount = tx.usdc_amount if adds else -tx.usdc_amount
     row.allocated_micro += amount
     account.collateral_micro -= amount
-    sequencer.change_figures(tx.account_index, tx.market_index)
+    state.change_figures(tx.account_index, tx.market_index)
 
 
-def update_account_config(sequencer: Sequencer, tx: UpdateAccountConfigTx) -> None:
+def update_account_config(state: VenueState, tx: UpdateAccountConfigTx) -> None:
     """Change the trading mode.
 
     To unified the spot balance of the collateral asset joins the collateral, where it stays; back to classic only a healthy
@@ -114,10 +114,10 @@ def update_account_config(sequencer: Sequencer, tx: UpdateAccountConfigTx) -> No
     Raises:
         VenueError: 21112, 21133 or 21501.
     """
-    account = sequencer.account(tx.account_index)
+    account = state.account(tx.account_index)
     if tx.account_trading_mode != int(not account.is_unified):
         raise VenueError(Code.INVALID_TX_INFO, "invalid tx info: account trading mode")
-    if account.is_unified and ledger.cross_risk(account, sequencer.markets).health is not Health.HEALTHY:
+    if account.is_unified and ledger.cross_risk(account, state.markets).health is not Health.HEALTHY:
         raise VenueError(IN_LIQUIDATION, "account is in liquidation")
     purse = account.holding(COLLATERAL_ASSET)
     if account.is_unified and purse.locked:
@@ -126,8 +126,8 @@ def update_account_config(sequencer: Sequencer, tx: UpdateAccountConfigTx) -> No
         account.collateral_micro += purse.balance
         purse.take_out(purse.balance)
     account.is_unified = not account.is_unified
-    sequencer.change_figures(tx.account_index)
-    sequencer.change_balances(tx.account_index)
+    state.change_figures(tx.account_index)
+    state.change_balances(tx.account_index)
 
 
 def change_tier(account: Account, tier: str, now: int) -> None:

@@ -79,7 +79,8 @@ from qubx_lighter.sim.model.transactions import (
 )
 from qubx_lighter.sim.orders import order_rules
 from qubx_lighter.sim.orders.agenda import Duty
-from qubx_lighter.sim.orders.sequencer import Change, Sequencer
+from qubx_lighter.sim.orders.order_entry import Change
+from qubx_lighter.sim.orders.sequencer import Sequencer
 
 NEWEST: Final = 2**63 - 1
 """The trade id above all."""
@@ -115,9 +116,10 @@ class Engine:
         self.markets: dict[int, MarketSpec] = {}
         self.assets: dict[int, AssetSpec] = {USDC.asset_id: USDC}
         self._sequencer = Sequencer(seed)
+        self._state = self._sequencer.state
         self._liquidator = Liquidator(self._sequencer)
-        self._treasury = Treasury(self._sequencer, self.assets)
-        self._pools = Pools(self._sequencer, self._treasury)
+        self._treasury = Treasury(self._state, self.assets)
+        self._pools = Pools(self._state, self._treasury)
         self._transactions: dict[str, TxRecord] = {}
 
     # --- commands ----------------------------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ class Engine:
         self._end()
         for record in records:
             self._remember(record)
-            sequencer.events.append(TransactionDone(record))
+            self._state.events.append(TransactionDone(record))
         return Result(CODE_OK, order_index=order_index)
 
     def _end(self) -> None:
@@ -150,13 +152,11 @@ class Engine:
         self._liquidator.run()
         while pending.run_triggers():
             self._liquidator.run()
-        self._sequencer.flush()
+        self._state.flush()
 
     def drain(self) -> list[Event]:
         """Take the events since the last call, in order."""
-        events = self._sequencer.events
-        self._sequencer.events = []
-        return events
+        return self._state.drain()
 
     def _carry_out(self, command: Command, records: list[TxRecord]) -> int:
         """Carry out a command; give the order that it created, and add the transactions that were taken."""
@@ -169,11 +169,11 @@ class Engine:
                 expiry = order_rules.default_expiry_ms(command, self.now)
                 return self._sequencer.place(msgspec.structs.replace(command, order_expiry_ms=expiry)).order_index
             case CancelOrder(account_index, market_id, index):
-                self._sequencer.cancel(self._sequencer.resting_order(account_index, market_id, index))
+                self._sequencer.open_orders.cancel(self._sequencer.open_orders.find(account_index, market_id, index))
             case CancelAll(account_index):
-                self._sequencer.cancel_all(self._sequencer.account(account_index))
+                self._sequencer.open_orders.cancel_all(self._state.account(account_index))
             case EndOrder(order_index, status):
-                self._sequencer.end(order_index, status)
+                self._sequencer.open_orders.end(order_index, status)
             case AdvanceTime():
                 pass
             case _:
@@ -190,15 +190,15 @@ class Engine:
             case RegisterKey():
                 self._register_key(command)
             case Deposit(account_index, amount_micro):
-                self._treasury.deposit(self._sequencer.account(account_index), amount_micro)
+                self._treasury.deposit(self._state.account(account_index), amount_micro)
             case SettleFunding():
                 self._settle_funding(command)
             case AcknowledgeNotification():
                 self._acknowledge(command)
             case ChangeTier(account_index, tier):
-                account_settings.change_tier(self._sequencer.account(account_index), tier, self.now)
+                account_settings.change_tier(self._state.account(account_index), tier, self.now)
             case SetMakerOnlyKeys(account_index, api_key_indexes):
-                account_settings.set_maker_only_keys(self._sequencer.account(account_index), api_key_indexes)
+                account_settings.set_maker_only_keys(self._state.account(account_index), api_key_indexes)
             case ChangeMarket() | SetMarketStatus() | DelistMarket() | CancelMarket():
                 spec = listing_changes.carry_out(self._sequencer, command, self.assets)
                 self.markets[spec.market_id] = spec
@@ -222,33 +222,33 @@ class Engine:
                     raise VenueError(Code.INVALID_PARAM, "asset exists")
                 self.assets[asset.asset_id] = asset
             case DepositAsset(account_index, asset_id, units):
-                self._treasury.deposit_asset(self._sequencer.account(account_index), asset_id, units)
+                self._treasury.deposit_asset(self._state.account(account_index), asset_id, units)
 
     def _create_account(self, new: CreateAccount) -> None:
-        if new.account_index in self._sequencer.accounts:
+        if new.account_index in self._state.accounts:
             raise VenueError(Code.INVALID_PARAM, "account exists")
         if new.tier not in TIERS:
             raise VenueError(account_settings.INVALID_TIER, "invalid tier")
-        self._sequencer.accounts[new.account_index] = Account(
+        self._state.accounts[new.account_index] = Account(
             new.account_index, new.l1_address, new.collateral_micro, new.fee_free, self.now, new.tier
         )
-        self._treasury.fund(self._sequencer.accounts[new.account_index])
-        self._sequencer.change_figures(new.account_index)
+        self._treasury.fund(self._state.accounts[new.account_index])
+        self._state.change_figures(new.account_index)
 
     def _register_key(self, new: RegisterKey) -> None:
-        account = self._sequencer.account(new.account_index)
+        account = self._state.account(new.account_index)
         if not 0 <= new.api_key_index <= _LAST_API_KEY:
             raise VenueError(Code.INVALID_PARAM, "invalid api key index")
         account.keys[new.api_key_index] = ApiKey(new.public_key, new.nonce)
 
     def _settle_funding(self, command: SettleFunding) -> None:
         if command.market_id != NIL_MARKET_INDEX:
-            self._sequencer.market(command.market_id)
+            self._state.market(command.market_id)
         payments = self._sequencer.funding.settle_now(command.market_id, self.now, command.rate)
         self._sequencer.book_funding(payments)
 
     def _acknowledge(self, command: AcknowledgeNotification) -> None:
-        self._sequencer.account(command.account_index)
+        self._state.account(command.account_index)
         if not self._liquidator.acknowledge(command.account_index, command.notification_id):
             raise VenueError(Code.NOT_FOUND, "notification not found")
 
@@ -287,7 +287,7 @@ class Engine:
 
     def _key_of(self, tx: Transaction) -> ApiKey:
         """Find the key that signed; the transaction's own time must not be over."""
-        account = self._sequencer.account(tx.account_index)
+        account = self._state.account(tx.account_index)
         key = account.keys.get(tx.api_key_index)
         if key is None:
             raise VenueError(Code.API_KEY_NOT_FOUND, "api key not found")
@@ -315,13 +315,13 @@ class Engine:
         sequencer = self._sequencer
         match tx:
             case CreateOrderTx():
-                sequencer.prepare(tx.order(), tx.self_trade, "")
+                sequencer.entry.prepare(tx.order(), tx.self_trade, "")
             case CreateGroupedOrdersTx():
-                sequencer.prepare_group(tx, "")
+                sequencer.entry.prepare_group(tx, "")
             case CancelAllTx():
                 admission.check_cancel_all(tx, self.now)
             case CancelOrderTx() | ModifyOrderTx() | UpdateLeverageTx() | UpdateMarginTx():
-                sequencer.market(tx.market_index)
+                self._state.market(tx.market_index)
 
     def _execute(self, tx: Transaction, tx_hash: str) -> _Done:
         """Execute a transaction; raising is the API's refusal, an error in the result the sequencer's."""
@@ -332,17 +332,17 @@ class Engine:
             case CreateGroupedOrdersTx():
                 return _Done(sequencer.place_group(tx, tx_hash).order_index)
             case CancelOrderTx():
-                sequencer.cancel(sequencer.resting_order(tx.account_index, tx.market_index, tx.index))
+                sequencer.open_orders.cancel(sequencer.open_orders.find(tx.account_index, tx.market_index, tx.index))
             case CancelAllTx():
                 self._cancel_all(tx)
             case ModifyOrderTx():
                 return self._modify(tx, tx_hash)
             case UpdateLeverageTx():
-                return _Done(error=account_settings.update_leverage(sequencer, tx))
+                return _Done(error=account_settings.update_leverage(self._state, tx))
             case UpdateMarginTx():
-                account_settings.update_margin(sequencer, tx)
+                account_settings.update_margin(self._state, tx)
             case UpdateAccountConfigTx():
-                account_settings.update_account_config(sequencer, tx)
+                account_settings.update_account_config(self._state, tx)
             case _:
                 self._move_money(tx, tx_hash)
         return _Done()
@@ -366,14 +366,14 @@ class Engine:
 
     def _cancel_all(self, tx: CancelAllTx) -> None:
         """Cancel all orders now or at a time, or call that off."""
-        sequencer, account = self._sequencer, self._sequencer.account(tx.account_index)
+        sequencer, account = self._sequencer, self._state.account(tx.account_index)
         admission.check_cancel_all(tx, self.now)
         match tx.time_in_force:
             case CancelAllTime.IMMEDIATE:
-                one = sequencer.market(tx.market).spec if tx.is_of_one_market else None
+                one = self._state.market(tx.market).spec if tx.is_of_one_market else None
                 if one is not None:
                     market_rules.insist_on_perpetual(one)
-                sequencer.cancel_all(account, None if one is None else one.market_id)
+                sequencer.open_orders.cancel_all(account, None if one is None else one.market_id)
             case CancelAllTime.SCHEDULED:
                 if account.cancel_all_time_ms:
                     raise VenueError(_CANCEL_ALL_QUEUED, "a cancel all is queued already")
@@ -383,7 +383,7 @@ class Engine:
                 account.cancel_all_time_ms = 0
 
     def _modify(self, tx: ModifyOrderTx, tx_hash: str) -> _Done:
-        order = self._sequencer.resting_order(tx.account_index, tx.market_index, tx.index)
+        order = self._sequencer.open_orders.find(tx.account_index, tx.market_index, tx.index)
         version = tx.attribute(Attribute.ORDER_VERSION)
         if version and version != order.order_version:  # a race that only the sequencer can judge
             return _Done(error=failure_text(Code.NOT_ACTIVE_ORDER, "order version does not match"))
@@ -401,17 +401,17 @@ class Engine:
     @property
     def now(self) -> int:
         """The time of the last command, µs."""
-        return self._sequencer.now
+        return self._state.now
 
     @property
     def book_nonce(self) -> int:
         """The nonce of the last ``BookChanged``, over all markets."""
-        return self._sequencer.book_nonce
+        return self._state.book_nonce
 
     @property
     def fees_micro(self) -> int:
         """All fees ever taken."""
-        return self._sequencer.fees_micro
+        return self._state.fees_micro
 
     @property
     def bridged(self) -> Mapping[int, int]:
@@ -426,7 +426,7 @@ class Engine:
     @property
     def asset_fees(self) -> Mapping[int, int]:
         """All fees ever taken from spot balances, by asset id, in units."""
-        return self._sequencer.asset_fees
+        return self._state.asset_fees
 
     def listed(self) -> list[MarketSpec]:
         """List the markets that the public sees."""
@@ -434,23 +434,23 @@ class Engine:
 
     def book(self, market_id: int) -> Book:
         """Give a market's book."""
-        return self._sequencer.markets[market_id].book
+        return self._state.markets[market_id].book
 
     def mark_price_ticks(self, market_id: int) -> int:
         """Give the price that positions are valued at; 0 when nothing ever gave one."""
-        return self._sequencer.markets[market_id].mark_price_ticks()
+        return self._state.markets[market_id].mark_price_ticks()
 
     def history(self, market_id: int) -> MarketHistory:
         """Give a market's candles, trades of any age and funding."""
-        return self._sequencer.markets[market_id].history
+        return self._state.markets[market_id].history
 
     def last_trade_ticks(self, market_id: int) -> int:
         """Give the price of the last trade; 0 before the first."""
-        return self._sequencer.markets[market_id].last_trade_ticks
+        return self._state.markets[market_id].last_trade_ticks
 
     def quote_micro(self, market_id: int, price_ticks: int, lots: int) -> int:
         """Give the notional of ``lots`` at a price."""
-        return self._sequencer.markets[market_id].quote_micro(price_ticks, lots)
+        return self._state.markets[market_id].quote_micro(price_ticks, lots)
 
     def open_interest_lots(self, market_id: int) -> int:
         """Give the sum of the long positions, which is that of the short ones."""
@@ -461,11 +461,11 @@ class Engine:
 
     def account(self, account_index: int) -> Account | None:
         """Find an account."""
-        return self._sequencer.accounts.get(account_index)
+        return self._state.accounts.get(account_index)
 
     def accounts(self) -> Iterator[Account]:
         """Go through all accounts, in order of creation."""
-        return iter(self._sequencer.accounts.values())
+        return iter(self._state.accounts.values())
 
     def accounts_of(self, l1_address: str) -> list[Account]:
         """List the accounts of an L1 address, in whatever case it is written."""
@@ -479,15 +479,15 @@ class Engine:
 
     def total_value_micro(self, account_index: int) -> int:
         """Give collateral and unrealised profit; an unknown account raises KeyError, here and below."""
-        return ledger.total_value_micro(self._sequencer.accounts[account_index], self._sequencer.markets)
+        return ledger.total_value_micro(self._state.accounts[account_index], self._state.markets)
 
     def cross_risk(self, account_index: int) -> Risk:
         """Give the figures of an account's cross positions."""
-        return ledger.cross_risk(self._sequencer.accounts[account_index], self._sequencer.markets)
+        return ledger.cross_risk(self._state.accounts[account_index], self._state.markets)
 
     def isolated_risks(self, account_index: int) -> dict[int, Risk]:
         """Give the figures of its isolated positions, by market id."""
-        return ledger.isolated_risks(self._sequencer.accounts[account_index], self._sequencer.markets)
+        return ledger.isolated_risks(self._state.accounts[account_index], self._state.markets)
 
     def available_balance_micro(self, account_index: int) -> int:
         """Give the value less the positions' initial margin, as the venue reports it.
@@ -501,19 +501,19 @@ class Engine:
 
     def liquidation_price_ticks(self, account_index: int, market_id: int) -> int:
         """Give the mark price at which a position is liquidated; 0 without one."""
-        account, market = self._sequencer.accounts[account_index], self._sequencer.markets[market_id]
+        account, market = self._state.accounts[account_index], self._state.markets[market_id]
         row = account.position(market)
         if not row.lots:
             return 0
-        return margin.liquidation_price_ticks(market, row, ledger.risk_of(account, market, self._sequencer.markets))
+        return margin.liquidation_price_ticks(market, row, ledger.risk_of(account, market, self._state.markets))
 
     def unrealized_micro(self, position: Position, mark_ticks: int = 0) -> int:
         """Give a position's profit, at today's mark price if no other is given."""
-        return margin.unrealized_micro(self._sequencer.markets[position.market_id], position, mark_ticks)
+        return margin.unrealized_micro(self._state.markets[position.market_id], position, mark_ticks)
 
     def transfer_fee_micro(self, account_index: int, to_account_index: int | None) -> int:
         """Give what a transfer costs."""
-        return self._treasury.fee_micro(self._sequencer.accounts[account_index], to_account_index)
+        return self._treasury.fee_micro(self._state.accounts[account_index], to_account_index)
 
     def liquidations(self, account_index: int) -> list[Liquidation]:
         """List the trades by which an account's positions were closed against its will, newest first."""
@@ -547,14 +547,14 @@ class Engine:
             account = self.account(account_index)
             return _newest(account.trades if account is not None else (), market_id)
         if market_id is None:
-            every = (trade for market in self._sequencer.markets.values() for trade in market.trades)
+            every = (trade for market in self._state.markets.values() for trade in market.trades)
             return sorted(every, key=lambda trade: -trade.trade_id)
-        market = self._sequencer.markets.get(market_id)
+        market = self._state.markets.get(market_id)
         return _newest(market.trades if market is not None else (), None)
 
     def forced_trades(self, market_id: int) -> list[Trade]:
         """List a market's newest liquidations and deleverages, newest first."""
-        return list(reversed(self._sequencer.markets[market_id].forced))
+        return list(reversed(self._state.markets[market_id].forced))
 
     def trades_before(self, trade_id: int, limit: int, market_id: int | None = None) -> list[Trade]:
         """List the newest trades with a lower id, of a market or of all, a past's among them."""

@@ -28,6 +28,7 @@ from qubx_lighter.sim.accounts.margin import Health, Risk
 from qubx_lighter.sim.markets.market import Market
 from qubx_lighter.sim.model.events import NotificationSent, Traded
 from qubx_lighter.sim.model.records import DELEVERAGE, LIQUIDATION, Notification, Order, Position, Trade
+from qubx_lighter.sim.orders import endings
 from qubx_lighter.sim.orders.sequencer import Sequencer
 
 _KEPT: Final = 1_000
@@ -62,7 +63,9 @@ class Liquidator:
     """
 
     def __init__(self, sequencer: Sequencer) -> None:
-        self._sequencer = sequencer
+        self._state = sequencer.state
+        self._open_orders = sequencer.open_orders
+        self._forced = sequencer.forced
         self._marks: dict[int, int] = {}
         self._looked_at = 0  # s
         self._below: set[int] = set()  # accounts of which something is still below its maintenance margin
@@ -85,7 +88,7 @@ class Liquidator:
         rows = self._notifications.get(account_index, deque())
         for place, row in enumerate(rows):
             if row.notification_id == notification_id:
-                rows[place] = msgspec.structs.replace(row, acknowledged_at=row.acknowledged_at or self._sequencer.now)
+                rows[place] = msgspec.structs.replace(row, acknowledged_at=row.acknowledged_at or self._state.now)
                 return True
         return False
 
@@ -93,8 +96,8 @@ class Liquidator:
 
     def run(self) -> None:
         """Liquidate what the transaction that just ran has brought below its maintenance margin."""
-        everyone = self._sequencer.now // _SECOND_US != self._looked_at  # prices may move with time alone
-        self._looked_at = self._sequencer.now // _SECOND_US
+        everyone = self._state.now // _SECOND_US != self._looked_at  # prices may move with time alone
+        self._looked_at = self._state.now // _SECOND_US
         acted = True
         while acted:
             acted = False
@@ -107,25 +110,25 @@ class Liquidator:
 
         Who is below the maintenance margin, but found nobody to trade with, waits for whoever comes.
         """
-        sequencer = self._sequencer
-        touched = sequencer.markets if everyone else sequencer.touched_markets()
+        state = self._state
+        touched = state.markets if everyone else state.touched_markets()
         moved = set()
         for market_id in touched:
-            price = sequencer.markets[market_id].mark_price_ticks()
+            price = state.markets[market_id].mark_price_ticks()
             if self._marks.get(market_id) != price:
                 self._marks[market_id] = price
                 moved.add(market_id)
-        changed = sequencer.touched_accounts() | self._below
+        changed = state.touched_accounts() | self._below
         return [
             account
-            for account in sequencer.accounts.values()
+            for account in state.accounts.values()
             if not account.fee_free
             and (account.account_index in changed or any(account.holds(market_id) for market_id in moved))
         ]
 
     def _check(self, account: Account) -> bool:
         """Liquidate an account's cross and isolated positions where they must be; tell whether anything was traded."""
-        markets, acted = self._sequencer.markets, False
+        markets, acted = self._state.markets, False
         self._below.discard(account.account_index)
         rows = [row for row in account.positions.values() if row.lots]
         for row in rows:
@@ -139,38 +142,38 @@ class Liquidator:
         return acted
 
     def _notional_micro(self, row: Position) -> int:
-        market = self._sequencer.markets[row.market_id]
+        market = self._state.markets[row.market_id]
         return market.quote_micro(market.mark_price_ticks(), abs(row.lots))
 
     # --- liquidating -------------------------------------------------------------------------------------------------
 
     def _liquidate(self, account: Account, rows: list[Position], find_risk: Callable[[], Risk]) -> bool:
         """Close positions that share what backs them, until they are healthy enough."""
-        sequencer = self._sequencer
+        state = self._state
         if find_risk().health < Health.PARTIAL_LIQUIDATION:
             return False
         for order in self._orders_of(account, rows[0]):
-            sequencer.end_for_liquidation(order)
+            self._open_orders.finish(order, endings.LIQUIDATION)
         acted = False
         for row in rows:
-            risk, market = find_risk(), sequencer.markets[row.market_id]
+            risk, market = find_risk(), state.markets[row.market_id]
             if row.lots and risk.health >= Health.PARTIAL_LIQUIDATION:
                 acted |= self._close_in_book(account, market, row, margin.zero_price_ticks(market, row, risk))
         for row in rows:
-            risk, market = find_risk(), sequencer.markets[row.market_id]
+            risk, market = find_risk(), state.markets[row.market_id]
             if row.lots and risk.health >= Health.FULL_LIQUIDATION:
                 acted |= self._deleverage(account, market, row, margin.zero_price_ticks(market, row, risk))
         if find_risk().health >= Health.PARTIAL_LIQUIDATION:
             self._below.add(account.account_index)
         if not any(row.lots for row in rows):
-            sequencer.cover(account, rows)
+            self._forced.cover(account, rows)
         return acted
 
     def _orders_of(self, account: Account, row: Position) -> list[Order]:
         """List the open orders that share a position's margin: of its market where it is isolated, else all but those."""
         kept = []
         for order in account.orders.values():
-            market = self._sequencer.markets[order.market_id]
+            market = self._state.markets[order.market_id]
             if margin.is_isolated(row):
                 here = order.market_id == row.market_id
             else:
@@ -184,7 +187,7 @@ class Liquidator:
         if not market.book.crosses(zero_ticks, is_ask=is_ask):
             return False
         before = self._look_at(account)
-        trades = self._traded(partial(self._sequencer.liquidate, account, market, row, zero_ticks))
+        trades = self._traded(partial(self._forced.liquidate, account, market, row, zero_ticks))
         self._record(account, trades, *before)
         if trades:
             self._notify(account, LIQUIDATION, trades, zero_ticks, is_ask=is_ask)
@@ -197,7 +200,7 @@ class Liquidator:
             if not lots:
                 break
             before = [(each, self._look_at(each)) for each in (account, other)]
-            trades = self._traded(partial(self._sequencer.deleverage, account, other, market, lots, zero_ticks))
+            trades = self._traded(partial(self._forced.deleverage, account, other, market, lots, zero_ticks))
             for each, (risk, positions, marks) in before:
                 self._record(each, trades, risk, positions, marks)
                 sells = trades[0].ask_account == each.account_index
@@ -210,7 +213,7 @@ class Liquidator:
         market_id = market.spec.market_id
         holders = [
             account
-            for account in self._sequencer.accounts.values()
+            for account in self._state.accounts.values()
             if account.holds(market_id) and account.positions[market_id].lots * row.lots < 0
         ]
         return sorted(holders, key=lambda account: (-self._gain(account, market), account.account_index))
@@ -218,7 +221,7 @@ class Liquidator:
     def _gain(self, account: Account, market: Market) -> Fraction:
         row = account.positions[market.spec.market_id]
         profit = Fraction(margin.unrealized_micro(market, row), max(row.entry_quote_micro, 1))
-        value = ledger.risk_of(account, market, self._sequencer.markets).value_micro
+        value = ledger.risk_of(account, market, self._state.markets).value_micro
         leverage = Fraction(self._notional_micro(row), max(value, 1))
         return profit * leverage if profit > 0 else profit / max(leverage, Fraction(1, 10**6))
 
@@ -226,19 +229,19 @@ class Liquidator:
 
     def _traded(self, act: Callable[[], None]) -> list[Trade]:
         """Do something, and give the trades that came of it."""
-        events = self._sequencer.events
+        events = self._state.events
         start = len(events)
         act()
         return [event.trade for event in events[start:] if isinstance(event, Traded)]
 
     def _look_at(self, account: Account) -> tuple[AccountRisk, tuple[Position, ...], dict[int, int]]:
         rows = tuple(msgspec.structs.replace(row) for row in account.positions.values() if row.lots)
-        markets = self._sequencer.markets
+        markets = self._state.markets
         marks = {row.market_id: markets[row.market_id].mark_price_ticks() for row in rows}
         return self._risk(account), rows, marks
 
     def _risk(self, account: Account) -> AccountRisk:
-        markets = self._sequencer.markets
+        markets = self._state.markets
         return AccountRisk(ledger.cross_risk(account, markets), ledger.isolated_risks(account, markets))
 
     def _record(
@@ -269,7 +272,7 @@ class Liquidator:
             price_ticks=price_ticks,
             lots=sum(trade.lots for trade in trades),
             quote_micro=sum(trade.quote_micro for trade in trades),
-            time=self._sequencer.now,
+            time=self._state.now,
         )
         self._notifications.setdefault(index, deque(maxlen=_NOTIFICATIONS)).append(row)
-        self._sequencer.events.append(NotificationSent(row))
+        self._state.events.append(NotificationSent(row))

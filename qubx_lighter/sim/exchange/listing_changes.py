@@ -20,6 +20,7 @@ from qubx_lighter.sim.model.commands import CancelMarket, ChangeMarket, DelistMa
 from qubx_lighter.sim.model.records import SETTLEMENT
 from qubx_lighter.sim.model.specs import AssetSpec, MarketSpec
 from qubx_lighter.sim.orders.sequencer import Sequencer
+from qubx_lighter.sim.orders.state import VenueState
 
 _SETTLED: Final = "settled"
 _MAX_DECIMALS: Final = 12
@@ -71,10 +72,10 @@ def carry_out(
     Raises:
         VenueError: 21602, or 20001 for a grid that does not fit or while orders rest.
     """
-    market = sequencer.market(command.market_id)
+    market = sequencer.state.market(command.market_id)
     match command:
         case ChangeMarket():
-            market.spec = _changed(sequencer, market, command, assets)
+            market.spec = _changed(sequencer.state, market, command, assets)
         case SetMarketStatus(_, status):
             if status == _SETTLED:
                 _settle(sequencer, market)
@@ -83,11 +84,11 @@ def carry_out(
             _settle(sequencer, market)
             market.spec = msgspec.structs.replace(market.spec, status=_SETTLED, is_listed=False)
         case CancelMarket():
-            sequencer.end_orders(market)
+            sequencer.open_orders.end_all_of(market)
     return market.spec
 
 
-def _changed(sequencer: Sequencer, market: Market, command: ChangeMarket, assets: dict[int, AssetSpec]) -> MarketSpec:
+def _changed(state: VenueState, market: Market, command: ChangeMarket, assets: dict[int, AssetSpec]) -> MarketSpec:
     changes = {name: value for name, value in msgspec.structs.asdict(command).items() if value is not None}
     spec = msgspec.structs.replace(market.spec, **changes)
     check_spec(spec)
@@ -95,30 +96,30 @@ def _changed(sequencer: Sequencer, market: Market, command: ChangeMarket, assets
         spec.price_decimals - market.spec.price_decimals, spec.size_decimals - market.spec.size_decimals
     )
     if any(rescaling):
-        _check_grid(sequencer, spec, rescaling)
+        _check_grid(state, spec, rescaling)
         market.lot_units = lot_units(spec, assets)
         if command.min_base_lots is None:
             spec = msgspec.structs.replace(spec, min_base_lots=max(1, rescaling.lots(spec.min_base_lots)))
         spec = msgspec.structs.replace(spec, initial_price_ticks=rescaling.ticks(spec.initial_price_ticks))
         spec = msgspec.structs.replace(spec, settlement_cap=rescaling.ticks(spec.settlement_cap))
         market.rescale(spec, rescaling)
-        _rescale_accounts(sequencer, market, rescaling)
+        _rescale_accounts(state, market, rescaling)
     return spec
 
 
-def _check_grid(sequencer: Sequencer, spec: MarketSpec, rescaling: Rescaling) -> None:
-    orders = (order for account in sequencer.accounts.values() for order in account.orders.values())
+def _check_grid(state: VenueState, spec: MarketSpec, rescaling: Rescaling) -> None:
+    orders = (order for account in state.accounts.values() for order in account.orders.values())
     if any(order.market_id == spec.market_id for order in orders):
         raise VenueError(Code.INVALID_PARAM, "another grid takes an empty book: end the market's orders first")
     coarser = Rescaling(-rescaling.price_shift, -rescaling.size_shift)
-    rows = [account.positions.get(spec.market_id) for account in sequencer.accounts.values()]
+    rows = [account.positions.get(spec.market_id) for account in state.accounts.values()]
     if any(row is not None and coarser.lots(rescaling.lots(row.lots)) != row.lots for row in rows):
         raise VenueError(Code.INVALID_PARAM, "invalid param: positions do not fit the grid")
 
 
-def _rescale_accounts(sequencer: Sequencer, market: Market, rescaling: Rescaling) -> None:
+def _rescale_accounts(state: VenueState, market: Market, rescaling: Rescaling) -> None:
     market_id = market.spec.market_id
-    for account in sequencer.accounts.values():
+    for account in state.accounts.values():
         row = account.positions.get(market_id)
         if row is not None:
             row.lots = rescaling.lots(row.lots)
@@ -138,13 +139,13 @@ def _rescale_accounts(sequencer: Sequencer, market: Market, rescaling: Rescaling
 def _settle(sequencer: Sequencer, market: Market) -> None:
     """End a market's orders, and close its positions against each other at the mark price that was."""
     price_ticks = market.mark_price_ticks()
-    sequencer.end_orders(market)
-    held = [(account, account.position(market).lots) for account in sequencer.accounts.values()]
+    sequencer.open_orders.end_all_of(market)
+    held = [(account, account.position(market).lots) for account in sequencer.state.accounts.values()]
     longs = [(account, lots) for account, lots in held if lots > 0]
     shorts = [(account, -lots) for account, lots in held if lots < 0]
     while longs and shorts:
         (long, long_lots), (short, short_lots) = longs.pop(), shorts.pop()
         lots = min(long_lots, short_lots)
-        sequencer.deleverage(long, short, market, lots, price_ticks, kind=SETTLEMENT)
+        sequencer.forced.deleverage(long, short, market, lots, price_ticks, kind=SETTLEMENT)
         longs += [(long, long_lots - lots)] if long_lots > lots else []
         shorts += [(short, short_lots - lots)] if short_lots > lots else []

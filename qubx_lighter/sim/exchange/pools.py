@@ -17,7 +17,7 @@ from qubx_lighter.sim.accounts.margin import Health, Risk
 from qubx_lighter.sim.exchange.transfers import Treasury
 from qubx_lighter.sim.model.records import AccountType, Pool, PoolShare
 from qubx_lighter.sim.model.transactions import BurnSharesTx, CreatePublicPoolTx, MintSharesTx, UpdatePublicPoolTx
-from qubx_lighter.sim.orders.sequencer import Sequencer
+from qubx_lighter.sim.orders.state import VenueState
 
 SHARE_MICRO: Final = 1_000
 MOST_SHARES: Final = 2**60 - 1
@@ -50,12 +50,12 @@ class Pools:
     """What can be done with pools.
 
     Args:
-        sequencer: the venue's.
+        state: the venue's.
         treasury: moves the collateral.
     """
 
-    def __init__(self, sequencer: Sequencer, treasury: Treasury) -> None:
-        self._sequencer = sequencer
+    def __init__(self, state: VenueState, treasury: Treasury) -> None:
+        self._state = state
         self._treasury = treasury
 
     def create(self, tx: CreatePublicPoolTx, tx_hash: str) -> Account:
@@ -64,7 +64,7 @@ class Pools:
         Raises:
             VenueError: 21123, 21201, 21204, 21205 or 21301.
         """
-        master = self._sequencer.account(tx.account_index)
+        master = self._state.account(tx.account_index)
         if not 0 <= tx.operator_fee <= PPM:
             raise VenueError(INVALID_OPERATOR_FEE, "invalid operator fee")
         if not _LEAST_INITIAL <= tx.initial_total_shares <= _MOST_INITIAL:
@@ -112,7 +112,7 @@ class Pools:
         Raises:
             VenueError: 21200, 21203, 21206, 21208, 21209, 21216, 21222 or 21301.
         """
-        investor = self._sequencer.account(tx.account_index)
+        investor = self._state.account(tx.account_index)
         account, pool = self._pool(tx.public_pool_index)
         if pool.is_frozen:
             raise VenueError(FROZEN, "public pool is frozen, only burning is allowed")
@@ -136,7 +136,7 @@ class Pools:
             share = investor.shares.setdefault(tx.public_pool_index, PoolShare())
             share.shares += tx.share_amount
             share.principal_micro += cost
-            share.entered_at = self._sequencer.now
+            share.entered_at = self._state.now
         self._treasury.move(investor, account, "MintShares", cost, tx_hash)
 
     def burn(self, tx: BurnSharesTx, tx_hash: str) -> None:
@@ -145,7 +145,7 @@ class Pools:
         Raises:
             VenueError: 21200, 21207, 21208, 21210, 21216 or 21222.
         """
-        investor = self._sequencer.account(tx.account_index)
+        investor = self._state.account(tx.account_index)
         account, pool = self._pool(tx.public_pool_index)
         is_operator = investor.account_index == account.master_index
         share = investor.shares.get(tx.public_pool_index)
@@ -173,13 +173,13 @@ class Pools:
         self._treasury.move(account, investor, "BurnShares", risk.value_micro * burnt // total, tx_hash)
 
     def _pool(self, pool_index: int) -> tuple[Account, Pool]:
-        account = self._sequencer.accounts.get(pool_index)
+        account = self._state.accounts.get(pool_index)
         if account is None or account.pool is None:
             raise VenueError(INVALID_POOL, "invalid public pool index")
         return account, account.pool
 
     def _healthy(self, account: Account) -> Risk:
-        risk = ledger.cross_risk(account, self._sequencer.markets)
+        risk = ledger.cross_risk(account, self._state.markets)
         if risk.health >= Health.PARTIAL_LIQUIDATION:
             raise VenueError(IN_LIQUIDATION, "public pool is in liquidation")
         return risk

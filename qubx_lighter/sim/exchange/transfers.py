@@ -20,7 +20,7 @@ from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.model.records import BRIDGE_DEPOSIT, BRIDGE_WITHDRAWAL, AccountType, Money, MoneyMove
 from qubx_lighter.sim.model.specs import COLLATERAL_ASSET, AssetSpec
 from qubx_lighter.sim.model.transactions import CreateSubAccountTx, TransferTx, WithdrawTx
-from qubx_lighter.sim.orders.sequencer import Sequencer
+from qubx_lighter.sim.orders.state import VenueState
 
 WITHDRAWAL_DELAY_S: Final = 4 * 3600
 TRANSFER_FEE_MICRO: Final = 3_000_000
@@ -49,16 +49,16 @@ class Treasury:
     """Move money, and keep the accounts' records of it.
 
     Args:
-        sequencer: the venue's.
+        state: the venue's.
         assets: the venue's, by id.
 
     Attributes:
         bridged: what came from the chain less what went there, by asset id, in units.
     """
 
-    def __init__(self, sequencer: Sequencer, assets: Mapping[int, AssetSpec]) -> None:
+    def __init__(self, state: VenueState, assets: Mapping[int, AssetSpec]) -> None:
         self.bridged: Counter[int] = Counter()
-        self._sequencer = sequencer
+        self._state = state
         self._assets = assets
         self._last_id = 0
         self._next_sub_account = _FIRST_SUB_ACCOUNT
@@ -75,7 +75,7 @@ class Treasury:
         Raises:
             VenueError: 21508.
         """
-        risk = ledger.cross_risk(account, self._sequencer.markets)
+        risk = ledger.cross_risk(account, self._state.markets)
         if amount_micro < 0 and risk.value_micro - risk.initial_micro + amount_micro < 0:
             raise VenueError(Code.BELOW_INITIAL_MARGIN, "account would be below initial margin")
         account.collateral_micro += amount_micro
@@ -89,7 +89,7 @@ class Treasury:
         """
         if asset_id not in self._assets:
             raise VenueError(Code.INVALID_PARAM, "invalid asset id")
-        if purses.free_units(account, self._sequencer.markets, asset_id) + units < 0:
+        if purses.free_units(account, self._state.markets, asset_id) + units < 0:
             raise VenueError(Code.NOT_ENOUGH_MARGIN, "not enough balance")
         if units >= 0:
             purses.give(account, asset_id, units)
@@ -103,7 +103,7 @@ class Treasury:
         Raises:
             VenueError: 21116, 21124, 21127, 21300, 21301, 21304 or 21804.
         """
-        account = self._sequencer.account(tx.account_index)
+        account = self._state.account(tx.account_index)
         self._check_asset(tx.asset_index, tx.amount)
         _check_route(tx.route_type, tx.asset_index)
         if account.account_type in _POOLS:
@@ -124,16 +124,16 @@ class Treasury:
 
     def _remember(self, account: Account, kind: str, money: Money, tx_hash: str) -> None:
         self._last_id += 1
-        account.moves.append(MoneyMove(self._last_id, kind, self._sequencer.now, money, tx_hash))
-        self._sequencer.change_figures(account.account_index)
+        account.moves.append(MoneyMove(self._last_id, kind, self._state.now, money, tx_hash))
+        self._state.change_figures(account.account_index)
         if Route.SPOT in (money.from_route, money.to_route):
-            self._sequencer.change_balances(account.account_index)
+            self._state.change_balances(account.account_index)
 
     # --- between accounts --------------------------------------------------------------------------------------------
 
     def fee_micro(self, sender: Account, to_account_index: int | None) -> int:
         """Give what a transfer costs: nothing to an account of the same owner."""
-        receiver = self._sequencer.accounts.get(to_account_index) if to_account_index is not None else None
+        receiver = self._state.accounts.get(to_account_index) if to_account_index is not None else None
         return 0 if receiver is not None and _same_owner(sender, receiver) else TRANSFER_FEE_MICRO
 
     def transfer(self, tx: TransferTx, tx_hash: str) -> None:
@@ -142,7 +142,7 @@ class Treasury:
         Raises:
             VenueError: 21106, 21118, 21123, 21124, 21134, 21300, 21301, 21304, 21305, 21504 or 21804.
         """
-        sender, receiver = self._sequencer.account(tx.account_index), self._receiver(tx)
+        sender, receiver = self._state.account(tx.account_index), self._receiver(tx)
         self._check_asset(tx.asset_index, tx.amount)
         for route in (tx.from_route_type, tx.to_route_type):
             _check_route(route, tx.asset_index)
@@ -159,7 +159,7 @@ class Treasury:
         if tx.usdc_fee > self._free(sender, COLLATERAL_ASSET, tx.from_route_type):
             raise VenueError(NOT_ENOUGH_FOR_FEE, "not enough asset balance for fee")
         _add(sender, COLLATERAL_ASSET, tx.from_route_type, -tx.usdc_fee)
-        self._sequencer.fees_micro += tx.usdc_fee
+        self._state.fees_micro += tx.usdc_fee
         money = Money(
             tx.asset_index,
             tx.amount,
@@ -173,7 +173,7 @@ class Treasury:
 
     def _receiver(self, tx: TransferTx) -> Account:
         """Find who gets it; an account moves between its own purses only where it has two."""
-        receiver = self._sequencer.accounts.get(tx.to_account_index)
+        receiver = self._state.accounts.get(tx.to_account_index)
         itself = receiver is not None and tx.to_account_index == tx.account_index
         one_purse = tx.from_route_type == tx.to_route_type
         if receiver is None or (itself and (one_purse or purses.is_shared(receiver, tx.asset_index))):
@@ -220,7 +220,7 @@ class Treasury:
         raise VenueError(NOT_ENOUGH_BALANCE, "not enough asset balance")
 
     def _free(self, account: Account, asset_id: int, route: int) -> int:
-        markets = self._sequencer.markets
+        markets = self._state.markets
         if route == Route.PERPS:
             return purses.free_collateral_micro(account, markets)
         return purses.free_units(account, markets, asset_id)
@@ -235,7 +235,7 @@ class Treasury:
 
     def create_sub_account(self, tx: CreateSubAccountTx) -> Account:
         """Open an account of the same owner; only an owner's first account can."""
-        return self.open_account(self._sequencer.account(tx.account_index), AccountType.SUB)
+        return self.open_account(self._state.account(tx.account_index), AccountType.SUB)
 
     def open_account(self, master: Account, kind: AccountType) -> Account:
         """Open an account below a master; indexes of these count down.
@@ -245,7 +245,7 @@ class Treasury:
         """
         if master.account_type != AccountType.MASTER:
             raise VenueError(INVALID_ACCOUNT_TYPE, "invalid account type")
-        while self._next_sub_account in self._sequencer.accounts:
+        while self._next_sub_account in self._state.accounts:
             self._next_sub_account -= 1
         index = self._next_sub_account
         opened = Account(
@@ -253,13 +253,13 @@ class Treasury:
             master.l1_address,
             0,
             master.fee_free,
-            created_at=self._sequencer.now,
+            created_at=self._state.now,
             tier=master.tier,
             account_type=kind,
             master_index=master.account_index,
         )
-        self._sequencer.accounts[index] = opened
-        self._sequencer.change_figures(index)
+        self._state.accounts[index] = opened
+        self._state.change_figures(index)
         return opened
 
 

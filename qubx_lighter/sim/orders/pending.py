@@ -18,114 +18,98 @@ for its parent, and ends with it; size 0 of one that is triggered is the whole p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from qubx_lighter.sim.accounts import ledger
+from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.model.records import OPEN, Order, TriggerStatus
-from qubx_lighter.sim.orders import twap
+from qubx_lighter.sim.orders import endings, twap
 from qubx_lighter.sim.orders.agenda import Agenda, Duty
+from qubx_lighter.sim.orders.matching import Matcher
+from qubx_lighter.sim.orders.open_orders import OpenOrders
+from qubx_lighter.sim.orders.state import VenueState
 from qubx_lighter.sim.orders.triggers import Triggers
-
-if TYPE_CHECKING:
-    from qubx_lighter.sim.accounts.ledger import Account
-    from qubx_lighter.sim.orders.sequencer import Sequencer
-
-CHILD: Final = "canceled-child"
-OCO: Final = "canceled-oco"
-REDUCE_ONLY: Final = "canceled-reduce-only"
-EXPIRED: Final = "canceled-expired"
 
 
 class Pending:
     """The orders off the book of one venue.
 
     Args:
-        sequencer: places, ends and tells of orders.
+        state: the venue's.
+        open_orders: keeps and ends them.
+        matcher: executes them.
 
     Attributes:
         agenda: what is done at a time.
     """
 
-    def __init__(self, sequencer: Sequencer) -> None:
-        self._sequencer = sequencer
+    def __init__(self, state: VenueState, open_orders: OpenOrders, matcher: Matcher) -> None:
         self.agenda = Agenda()
+        self._state = state
+        self._open_orders = open_orders
+        self._matcher = matcher
         self._triggers = Triggers()
-        self._ended_parents: list[Order] = []
 
     def add(self, order: Order) -> None:
         """Let an order wait, or wait for something else than before."""
         if order.trigger_status == TriggerStatus.MARK_PRICE:
             self._triggers.add(order)
         elif order.trigger_status == TriggerStatus.TWAP:
-            self.agenda.add(self._sequencer.now, Duty.TWAP_SLICE, order.account_index, order.order_index)
+            self.agenda.add(self._state.now, Duty.TWAP_SLICE, order.account_index, order.order_index)
 
     # --- parents and children ----------------------------------------------------------------------------------------
 
-    def end_children(self, parent: Order) -> None:
-        """End what waits for an order that is cancelled or expires."""
-        for child in self._children(parent):
-            self._sequencer.finish(child, CHILD)
-
-    def parent_ended(self, parent: Order) -> None:
-        """Note that an order with children has ended; they follow with ``settle``, when all its fills are booked."""
-        self._ended_parents.append(parent)
-
     def settle(self) -> None:
-        """Let the children of ended parents take their size, or end."""
-        while self._ended_parents:
-            parent = self._ended_parents.pop(0)
-            for child in self._children(parent):
+        """Let the children of ended parents take their size, now that all fills are booked, or end."""
+        parents = self._open_orders.ended_parents
+        while parents:
+            parent = parents.pop(0)
+            for child in self._open_orders.children(parent):
                 if parent.filled_lots:
                     self._activate(child, parent.filled_lots)
                 else:
-                    self._sequencer.finish(child, CHILD)
-
-    def _children(self, parent: Order) -> list[Order]:
-        orders = self._account(parent).orders
-        return [orders[index] for index in parent.to_trigger if index in orders]
+                    self._open_orders.finish(child, endings.CHILD)
 
     def _activate(self, child: Order, lots: int) -> None:
         if not ledger.reducible_lots(self._account(child), child):
-            self._sequencer.finish(child, REDUCE_ONLY)
+            self._open_orders.finish(child, endings.REDUCE_ONLY)
             return
         child.initial_lots = child.remaining_lots = lots
         child.trigger_status = TriggerStatus.MARK_PRICE
         self._triggers.add(child)
-        self._sequencer.changed(child)
+        self._state.change_order(child)
 
     # --- mark prices -------------------------------------------------------------------------------------------------
 
     def run_triggers(self) -> bool:
         """Execute all that the mark prices have triggered, and what these executions trigger; tell whether there was any."""
         triggered = False
-        while (order := self._triggers.next_due(self._sequencer.markets)) is not None:
+        while (order := self._triggers.next_due(self._state.markets)) is not None:
             self._trigger(order)
             self.settle()
             triggered = True
         return triggered
 
     def _trigger(self, order: Order) -> None:
-        sequencer, account = self._sequencer, self._account(order)
+        state, open_orders, account = self._state, self._open_orders, self._account(order)
         reducible = ledger.reducible_lots(account, order)
         if order.reduce_only and not reducible:
-            sequencer.finish(order, REDUCE_ONLY)
+            open_orders.finish(order, endings.REDUCE_ONLY)
             return
-        sequencer.leave(order)
+        open_orders.leave(order)
         order.status, order.trigger_status = OPEN, TriggerStatus.NA
-        order.trigger_time_ms = sequencer.now // 1000
+        order.trigger_time_ms = state.now // 1000
         if not order.initial_lots:
             order.initial_lots = order.remaining_lots = reducible
         other = account.orders.get(order.to_cancel)
         if other is not None:
-            sequencer.finish(other, OCO)
-        sequencer.execute(order)
+            open_orders.finish(other, endings.OCO)
+        self._matcher.execute(order)
 
     # --- time --------------------------------------------------------------------------------------------------------
 
     def run_duties(self) -> None:
         """Do what is due now."""
-        while (entry := self.agenda.pop_due(self._sequencer.now)) is not None:
-            account = self._sequencer.accounts[entry.account_index]
+        while (entry := self.agenda.pop_due(self._state.now)) is not None:
+            account = self._state.accounts[entry.account_index]
             if entry.duty is Duty.CANCEL_ALL:
                 self._cancel_all(account, entry.time)
             elif (order := account.orders.get(entry.order_index)) is not None:
@@ -136,26 +120,26 @@ class Pending:
         if account.cancel_all_time_ms * 1000 != time:  # it was called off
             return
         account.cancel_all_time_ms = 0
-        self._sequencer.cancel_all(account)
+        self._open_orders.cancel_all(account)
 
     def _slice(self, order: Order) -> None:
-        sequencer, account, market = self._sequencer, self._account(order), self._sequencer.markets[order.market_id]
+        state, account, market = self._state, self._account(order), self._state.markets[order.market_id]
         if order.reduce_only and not ledger.reducible_lots(account, order):
-            sequencer.finish(order, REDUCE_ONLY)
+            self._open_orders.finish(order, endings.REDUCE_ONLY)
             return
         if market.book.crosses(order.price_ticks, is_ask=order.is_ask):
-            lots = twap.slice_lots(order, market.spec, sequencer.now)
+            lots = twap.slice_lots(order, market.spec, state.now)
             index = market.allocate_order_index(is_ask=order.is_ask)
-            part = twap.slice_of(order, lots, index, sequencer.now)
-            sequencer.execute(part)
+            part = twap.slice_of(order, lots, index, state.now)
+            self._matcher.execute(part)
             twap.book_slice(order, part)
             if not order.remaining_lots:
-                sequencer.finish(order, "filled")
+                self._open_orders.finish(order, endings.FILLED)
                 return
             if part.filled_lots:
-                sequencer.changed(order)
-        at = sequencer.now + twap.INTERVAL_US
+                state.change_order(order)
+        at = state.now + twap.INTERVAL_US
         self.agenda.add(at, Duty.TWAP_SLICE, order.account_index, order.order_index)
 
     def _account(self, order: Order) -> Account:
-        return self._sequencer.accounts[order.account_index]
+        return self._state.accounts[order.account_index]

@@ -197,7 +197,7 @@ def test_a_random_run_creates_and_loses_nothing() -> None:
             assert account.collateral_micro >= 0
             position = account.positions[ETH_ID]
             assert position.lots or not position.allocated_micro
-            value = ledger.total_value_micro(account, desk.engine._sequencer.markets)
+            value = ledger.total_value_micro(account, desk.engine._sequencer.state.markets)
             risks = desk.engine.isolated_risks(account.account_index).values()
             cross = desk.engine.cross_risk(account.account_index)
             assert value == cross.value_micro + sum(risk.value_micro for risk in risks)
@@ -309,7 +309,7 @@ def test_at_the_liquidation_price_the_value_is_the_maintenance_margin(side: str,
         isolate(desk)
     trade(desk, side, 20_000)
     price = desk.engine.liquidation_price_ticks(ALICE, ETH_ID)
-    position, market = row(desk), desk.engine._sequencer.markets[ETH_ID]
+    position, market = row(desk), desk.engine._sequencer.state.markets[ETH_ID]
     lots, own = abs(position.lots), position.allocated_micro if isolated else desk.account().collateral_micro
     value = own + margin.unrealized_micro(market, position, price)
     needed = market.quote_micro(price, lots) * 120 // 10_000
@@ -340,7 +340,7 @@ async def test_the_account_row_tells_cross_and_isolated_margin_apart(venue: Venu
     engine = venue.engine
     account = engine.account(ALICE)
     assert account is not None
-    eth, btc = (account.open_position(engine._sequencer.markets[market_id]) for market_id in (0, 1))
+    eth, btc = (account.open_position(engine._sequencer.state.markets[market_id]) for market_id in (0, 1))
     eth.margin_mode, eth.initial_margin_fraction = 1, 1000
     for market_id, price in ((0, 300_000), (1, 1_000_000)):
         venue.server.execute(PlaceOrder(50, market_id, True, 1_000, price))

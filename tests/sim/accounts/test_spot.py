@@ -177,7 +177,7 @@ def test_whatever_happens_nothing_is_made_and_nothing_is_lost(seed: int) -> None
         if random.random() < 0.25:
             orders = desk.engine.active_orders(index)
             if orders:
-                desk.engine._sequencer.cancel(random.choice(orders))
+                desk.engine._sequencer.open_orders.cancel(random.choice(orders))
             continue
         result = desk.apply(
             PlaceOrder(

@@ -164,7 +164,7 @@ def test_outdated_expiries_are_forgotten(desk: Desk) -> None:
     kept = desk.order(desk.place(FEED, "buy", 100, 280_000))
     for _ in range(3_000):
         desk.apply(CancelOrder(FEED, 0, desk.place(FEED, "buy", 100, 290_000).order_index))
-    assert len(desk.engine._sequencer._expiries) < 1_100
+    assert len(desk.engine._sequencer.open_orders._expiries) < 1_100
     desk.now += 28 * DAY_MS * 1000
     desk.apply(AdvanceTime())
     assert "canceled-expired" == kept.status

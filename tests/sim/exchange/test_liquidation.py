@@ -226,13 +226,13 @@ def test_who_gained_most_for_what_backs_it_is_deleveraged_first(desk: Desk) -> N
 
 def test_what_is_missing_to_nothing_the_insurance_fund_pays(desk: Desk) -> None:
     row = desk.account().positions[0]
-    desk.engine._sequencer.deleverage(
-        desk.account(), desk.account(FEED), desk.engine._sequencer.markets[0], SIX_ETH, 200_000
+    desk.engine._sequencer.forced.deleverage(
+        desk.account(), desk.account(FEED), desk.engine._sequencer.state.markets[0], SIX_ETH, 200_000
     )
     missing = desk.account().collateral_micro
     assert missing < 0
     before = everything_micro(desk.engine)
-    desk.engine._sequencer.cover(desk.account(), [row])
+    desk.engine._sequencer.forced.cover(desk.account(), [row])
     assert (0, missing) == (desk.account().collateral_micro, desk.account(INSURANCE_FUND).collateral_micro)
     assert before == everything_micro(desk.engine)
 

@@ -138,7 +138,7 @@ def test_a_raised_minimum_must_be_held_already(desk: Desk) -> None:
 def test_only_an_empty_pool_is_frozen_and_for_good(desk: Desk) -> None:
     order = desk.order(desk.place(POOL, "buy", 1_000, 290_000))
     assert 21221 == update(desk, Status=1).code
-    desk.engine._sequencer.cancel(order)
+    desk.engine._sequencer.open_orders.cancel(order)
     desk.place(FEED, "sell", 1_000, 300_000)
     desk.place(POOL, "buy", 1_000, 300_000, time_in_force=0)
     assert 21220 == update(desk, Status=1).code

@@ -80,7 +80,7 @@ def test_beyond_its_worst_price_it_waits_and_expires_with_the_rest(desk: Desk) -
     wait(desk, 60)
     assert 0 < order.filled_lots < 1_000
     for resting in desk.engine.active_orders(FEED):
-        desk.engine._sequencer.cancel(resting)
+        desk.engine._sequencer.open_orders.cancel(resting)
     filled = order.filled_lots
     wait(desk, 90)
     assert ("canceled-expired", filled) == (order.status, order.filled_lots)

@@ -33,7 +33,7 @@ def quote(desk: Desk, mid: int, lots: int = 10_000) -> None:
     """Move the feed's quotes, and with them the mark price."""
     for account in (8, 9):
         for order in desk.engine.active_orders(account):
-            desk.engine._sequencer.cancel(order)
+            desk.engine._sequencer.open_orders.cancel(order)
     sides = {"buy": mid - 10, "sell": mid + 10}
     for side in ("sell", "buy") if mid > MID else ("buy", "sell"):  # whoever is triggered meets somebody
         desk.place(FEED, side, lots, sides[side])
@@ -124,7 +124,7 @@ def test_beyond_its_bound_it_ends_and_does_not_chase(desk: Desk) -> None:
 def test_without_anybody_to_trade_with_it_ends(desk: Desk) -> None:
     order = desk.order(stop(desk, "sell", 100, MID - 1_000, ANY))
     for resting in desk.engine.active_orders(FEED):
-        desk.engine._sequencer.cancel(resting)
+        desk.engine._sequencer.open_orders.cancel(resting)
     desk.place(FEED, "sell", 100, MID - 2_000)
     assert "canceled-not-enough-liquidity" == order.status
 

@@ -67,7 +67,7 @@ def test_an_order_row_tells_what_the_order_waits_for_and_whom_it_concerns() -> N
     account.cancel_all_time_ms = 11
     row = account_rows.account_row(desk.engine, account)
     assert (1, 1, 11) == (row["total_order_count"], row["pending_order_count"], row["cancel_all_time"])
-    position = account.open_position(desk.engine._sequencer.markets[0])
+    position = account.open_position(desk.engine._sequencer.state.markets[0])
     counts = account_rows.position_row(desk.engine, account, position)
     assert (0, 1, 0) == tuple(counts[f"{name}_order_count"] for name in ("open", "pending", "position_tied"))
 
