@@ -130,12 +130,11 @@ class LighterDataProvider(IDataProvider):
         with self._lock:
             streams = len(self._feeds)
             rates = self._rates.of(frames, self._now_ns() / 1e9)
+        counts = {**sockets, **dict.fromkeys(_COUNTERS, 0), **self._counters, **self._delivery.published}
         return {
-            **sockets,
+            **counts,
             **rates,
-            **dict.fromkeys(_COUNTERS, 0),
-            **self._counters,
-            **self._delivery.published,
+            "dropped": sum(counts.get(name, 0) for name in _DROPPED),
             "streams": streams,
             "lag_p50_ms": round(p50, 3),
             "lag_p99_ms": round(p99, 3),
@@ -280,6 +279,14 @@ def _base(subscription_type: str) -> DataType:
     return base
 
 
+_DROPPED: Final = (  # frames that were read and led to nothing: of a channel or a connection that is over, or too old
+    "orphan_frames",
+    "stale_frames",
+    "stale_books",
+    "stale_candles",
+    "stale_quotes",
+    "updates_before_snapshot",
+)
 _COUNTERS: Final = (
     "orderbook",
     "quote",

@@ -55,6 +55,17 @@ def wire_dir() -> Path:
 
 
 @pytest.fixture
+def warnings_seen() -> Iterator[list[str]]:
+    """Collect what is logged as a warning or worse."""
+    from loguru import logger
+
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="WARNING", format="{message}")
+    yield lines
+    logger.remove(sink)
+
+
+@pytest.fixture
 def venue(tmp_path: Path) -> Iterator[LiveVenue]:
     """Run a local venue where the maker quotes ETH and BTC, and nothing happens but what a test does."""
     from tests.live import venue_in

@@ -146,7 +146,19 @@ async def test_a_frame_that_cannot_be_read_is_survived(rig: Rig, venue: MarketVe
     await rig.next()
     await venue.send("order_book:0", '{"channel":"order_book:0","order_book":7,"type":"update/order_book"}')
     assert 99.99 == (await rig.next())[2].top_bid
-    assert 1 == rig.provider.stats()["handler_errors"]
+    stats = rig.provider.stats()
+    assert (1, 0) == (stats["decode_errors"], stats["handler_errors"])
+
+
+async def test_frames_that_come_too_late_are_counted_as_dropped(rig: Rig, venue: MarketVenue) -> None:
+    venue.snapshots["order_book:0"] = book({"99.99": "1.0"}, {"100.01": "2.0"}, 7)
+    rig.provider.subscribe("orderbook(0, 1)", {rig.eth})
+    await rig.next()
+    for begin, nonce in ((5, 6), (6, 7), (7, 8)):
+        await venue.send("order_book:0", book({"99.99": f"{nonce}.0"}, {}, nonce, begin))
+    assert 8.0 == (await rig.next())[2].bids[0]
+    stats = rig.provider.stats()
+    assert (2, 2) == (stats["stale_books"], stats["dropped"])
 
 
 async def test_every_captured_book_frame_is_one_book_equal_to_a_plain_one(

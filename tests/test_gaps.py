@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from qubx.core.basics import CtrlChannel, LiveTimeProvider
 
@@ -18,7 +19,6 @@ from qubx_lighter.client import LighterClient
 from qubx_lighter.data import LighterDataProvider
 from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
-from qubx_lighter.market_data import streams
 from qubx_lighter.sim.api.server import Server
 from qubx_lighter.sim.api.stream import Connection
 from qubx_lighter.sim.exchange.engine import Engine
@@ -67,6 +67,16 @@ class Maker:
             self.server.execute(CancelOrder(MAKER, spec.market_id, index))
 
 
+class VenueTime(LiveTimeProvider):
+    """Qubx's clock, which shows the venue's time."""
+
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self.now_us = now_us
+
+    def time(self) -> np.datetime64:
+        return np.datetime64(self.now_us(), "us").astype("datetime64[ns]")
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
@@ -89,7 +99,6 @@ def grid(server: Server, market_id: int) -> tuple[Any, ...]:
 async def test_no_wrong_book_is_published_and_every_gap_heals_within_a_second(  # noqa: PLR0915 - one run, step by step
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streams, "_CALM_S", -1.0)  # of this machine's time, which runs slower than the venue's here
     sent = [0]
     send = Connection.send
 
@@ -117,7 +126,7 @@ async def test_no_wrong_book_is_published_and_every_gap_heals_within_a_second(  
     provider = LighterDataProvider(
         exchange="LIGHTER",
         channel=CtrlChannel("test"),
-        time_provider=LiveTimeProvider(),
+        time_provider=VenueTime(lambda: now[0]),
         instruments=loader,
         market_ws=pool,
         history=LighterHistory(client),

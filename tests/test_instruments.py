@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pandas as pd
 import pytest
-from qubx import logger
 from qubx.core.basics import Instrument, MarketType
 
 from qubx_lighter.errors import UnknownMarketError, WireError
@@ -66,14 +64,6 @@ class Venue:
         spot = [row for row in self.rows if isinstance(row, dict) and row.get("market_type") == "spot"]
         body = {"order_book_details": [row for row in self.rows if row not in spot], "spot_order_book_details": spot}
         return wire.decode(wire.RawOrderBookDetailsBody, msgspec.json.encode(body)).read()
-
-
-@pytest.fixture
-def warnings_seen() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lines.append, level="WARNING", format="{message}")
-    yield lines
-    logger.remove(sink)
 
 
 async def loaded(*rows: Any, **options: Any) -> LighterInstrumentLoader:

@@ -18,6 +18,7 @@ from qubx_lighter.handlers import MarketHandler, Output
 
 _BACKLOG_LIMIT: Final = 5_000  # items: some seconds of work for a strategy
 _DRAIN_INTERVAL_S: Final = 0.02
+_WARN_NS: Final = 60_000_000_000  # a strategy that is too slow for good is told of once a minute
 _SAMPLE: Final = 8  # one object in so many is timed: reading a clock costs as much as half a handler
 _SAMPLES: Final = 2_048
 
@@ -74,6 +75,7 @@ class Delivery:
         self._limit = limit
         self._held: dict[Hashable, Item] = {}
         self._conflating = False
+        self._warned_ns: int | None = None
         self._until_sample = _SAMPLE
 
     def publish(self, handler: MarketHandler, outputs: Iterable[Output]) -> None:
@@ -108,14 +110,19 @@ class Delivery:
         if not self._conflating:
             self._conflating = True
             self._counters["conflation_episodes"] += 1
+            self._warn(self._clock_ns())
+            asyncio.get_running_loop().call_later(_DRAIN_INTERVAL_S, self._drain)
+        self._counters["conflated"] += self._held.pop(key, None) is not None
+        self._held[key] = item
+
+    def _warn(self, now_ns: int) -> None:
+        if self._warned_ns is None or now_ns - self._warned_ns >= _WARN_NS:
+            self._warned_ns = now_ns
             logger.warning(
                 "lighter: {:,} messages wait for the strategy: until it has caught up it is shown the newest books and "
                 "quotes only (and every trade)",
                 len(self._waiting),
             )
-            asyncio.get_running_loop().call_later(_DRAIN_INTERVAL_S, self._drain)
-        self._counters["conflated"] += self._held.pop(key, None) is not None
-        self._held[key] = item
 
     def _drain(self) -> None:
         if len(self._waiting) > self._limit // 2:

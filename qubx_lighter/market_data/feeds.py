@@ -181,6 +181,7 @@ class Feeds:
             recovery=self._recovery,
             socket=self._socket,
             counters=self._counters,
+            clock_ns=self._clock_ns,
         )
         stream.view(plan.views)
         self._streams[key] = stream

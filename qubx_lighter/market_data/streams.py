@@ -17,7 +17,8 @@ from qubx_lighter.errors import LighterError, WireError
 from qubx_lighter.handlers import MarketHandler, Missing, View
 from qubx_lighter.market_data.delivery import Delivery
 
-_CALM_S: Final = 5.0  # without a lost thread for so long, the next one is answered at once
+_AT_ONCE: Final = 4  # snapshots that a market is owed without a pause: one loss may follow another by chance
+_CALM_NS: Final = 5_000_000_000  # of a book that held earn one of them back
 _MAX_PAUSE_S: Final = 30.0
 _RECOVERY_TRIES: Final = 4  # each of them with the client's own retries
 _RECOVERY_PAUSE_S: Final = 2.0
@@ -93,34 +94,40 @@ class Recovery:
 
 
 class Snapshots:
-    """Ask for a channel's snapshot once until it comes: at once, then, when it helped for seconds only, ever later.
+    """Ask for a channel's snapshot once until it comes: a few times at once, then, where none held for long, ever later.
 
     Args:
         channel: as the venue spells it.
         socket: is asked.
         counters: counts the questions.
+        clock_ns: by which a snapshot held for long, or not.
     """
 
-    def __init__(self, channel: str, socket: Socket, counters: Counter[str]) -> None:
+    def __init__(self, channel: str, socket: Socket, counters: Counter[str], clock_ns: Callable[[], int]) -> None:
         self.asked = False
         self.closed = False
         self._channel = channel
         self._socket = socket
         self._counters = counters
-        self._tries = 0
-        self._last_ask = -_CALM_S
+        self._clock_ns = clock_ns
+        self._spent = 0.0  # of those owed at once
+        self._came_ns = 0
+
+    def came(self) -> None:
+        """Take note that the snapshot is there."""
+        self.asked = False
+        self._came_ns = self._clock_ns()
 
     def ask(self) -> None:
         """Ask, unless that is done already."""
         if self.asked:
             return
         self.asked = True
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._last_ask > _CALM_S:
-            self._tries = 0
-        pause = min(_MAX_PAUSE_S, 2.0 ** (self._tries - 1)) if self._tries else 0.0
-        self._tries += 1
-        self._last_ask = loop.time() + pause
+        held_ns = max(0, self._clock_ns() - self._came_ns)
+        self._spent = max(0.0, self._spent - held_ns / _CALM_NS)
+        pause = 0.0 if self._spent < _AT_ONCE else min(_MAX_PAUSE_S, 2.0 ** (self._spent - _AT_ONCE))
+        if pause < _MAX_PAUSE_S:
+            self._spent += 1
         self._counters["snapshots_asked"] += 1
         logger.warning(
             "lighter: {} lost the thread: nothing is published until a new snapshot, asked for in {:g} s",
@@ -128,7 +135,7 @@ class Snapshots:
             pause,
         )
         if pause:
-            loop.call_later(pause, self._write)
+            asyncio.get_running_loop().call_later(pause, self._write)
         else:
             self._write()
 
@@ -150,6 +157,7 @@ class Stream:
         recovery: fetches what was missed.
         socket: is asked for snapshots.
         counters: counts lost threads.
+        clock_ns: any clock, ns.
     """
 
     def __init__(
@@ -162,13 +170,14 @@ class Stream:
         recovery: Recovery,
         socket: Socket,
         counters: Counter[str],
+        clock_ns: Callable[[], int],
     ) -> None:
         self.channel = channel
         self.handler = handler
         self._market_id = market_id
         self._delivery = delivery
         self._recovery = recovery
-        self._snapshots = Snapshots(channel, socket, counters)
+        self._snapshots = Snapshots(channel, socket, counters, clock_ns)
 
     @property
     def closed(self) -> bool:
@@ -210,7 +219,7 @@ class Stream:
             return
         try:
             if kind == "subscribed":
-                snapshots.asked = False
+                snapshots.came()
                 outputs = handler.snapshot(raw)
             else:
                 outputs = handler.update(raw)

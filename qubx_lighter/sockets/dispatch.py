@@ -15,6 +15,7 @@ from typing import Final
 
 from loguru import logger
 
+from qubx_lighter.errors import WireError
 from qubx_lighter.protocol.liveness import Traffic
 
 Handler = Callable[[str, bytes], None]
@@ -217,7 +218,7 @@ class Dispatcher:
             self._failed(function, kind, error)
 
     def _failed(self, function: Callable[..., None], kind: str, error: Exception) -> None:
-        self._stats["handler_errors"] += 1
+        self._stats["decode_errors" if isinstance(error, WireError) else "handler_errors"] += 1
         name = getattr(function, "__qualname__", type(function).__name__)
         what = ("handler", name, kind, type(error).__name__)
         if what not in self._told:

@@ -62,6 +62,7 @@ class Rig:
             recovery=self.recovery,
             socket=self.socket,
             counters=self.counters,
+            clock_ns=lambda: self.now_ns,
         )
         stream.view(views or (TRADES if kind == "trade" else QUOTES,))
         return stream
@@ -128,6 +129,20 @@ async def test_beyond_the_limit_the_newest_of_each_view_waits_and_trades_do_not(
     assert (1, 6) == (rig.counters["conflation_episodes"], rig.counters["conflated"])
 
 
+async def test_a_strategy_that_stays_too_slow_is_told_of_once_a_minute(rig: Rig, warnings_seen: list[str]) -> None:
+    stream = rig.stream("ticker")
+    for second in (0, 1, 59, 60, 61):
+        rig.now_ns = second * 1_000_000_000
+        rig.fill()
+        stream.on_frame("update", bid(f"{20 + second}.00"))
+        rig.drain()
+        await next_item(rig.channel)
+    assert (5, 2) == (
+        rig.counters["conflation_episodes"],
+        sum("wait for the strategy" in text for text in warnings_seen),
+    )
+
+
 async def test_nothing_overtakes_what_waits(rig: Rig) -> None:
     stream = rig.stream("ticker")
     rig.fill()
@@ -173,25 +188,36 @@ async def test_a_gap_asks_for_one_snapshot_until_it_comes(rig: Rig) -> None:
     assert [61.0, 62.0] == [item[2].top_bid for item in rig.drain()]
 
 
-async def test_a_market_that_keeps_breaking_is_asked_ever_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+CROSSED = book_frame([("70.00", "1.0")], [("70.00", "1.0")], 1, 0)
+
+
+async def test_a_market_that_keeps_breaking_is_asked_at_once_four_times_then_ever_later(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = rig.stream("order_book", TOP)
     pauses: list[float] = []
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "call_later", lambda delay, *_: pauses.append(delay))
-    for _ in range(8):
-        stream.on_frame("subscribed", book_frame([("70.00", "1.0")], [("70.00", "1.0")], 1, 0))
-    assert ["order_book/0"] == rig.socket.asked
-    assert [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] == pauses
-    assert 8 == rig.counters["snapshots_asked"]
-    assert 8 == rig.counters["crossed_books"]
+    for _ in range(2_000):
+        stream.on_frame("subscribed", CROSSED)
+    assert ["order_book/0"] * 4 == rig.socket.asked
+    assert [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] == pauses[:7]
+    assert {30.0} == set(pauses[7:])
+    assert 2_000 == rig.counters["snapshots_asked"] == rig.counters["crossed_books"]
 
 
-async def test_after_calm_the_next_gap_is_asked_for_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_CALM_S", -1.0)
+async def test_a_book_that_held_for_long_earns_its_questions_at_once_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = rig.stream("order_book", TOP)
-    for _ in range(3):
-        stream.on_frame("subscribed", book_frame([("70.00", "1.0")], [("70.00", "1.0")], 1, 0))
-    assert ["order_book/0"] * 3 == rig.socket.asked
+    pauses: list[float] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda delay, *_: pauses.append(delay))
+    for held_s in (0, 0, 0, 0, 5, 0, 20, 0, 0, 0):
+        stream.on_frame("subscribed", book_frame([("60.00", "1.0")], [("70.00", "1.0")], 1, 0))
+        rig.now_ns += held_s * 1_000_000_000
+        stream.on_frame("update", book_frame([], [], 9, 8))
+    assert ["order_book/0"] * 8 == rig.socket.asked
+    assert [1.0, 1.0] == pauses
 
 
 async def test_a_late_question_is_not_asked_when_a_new_connection_answered_it(
@@ -200,11 +226,11 @@ async def test_a_late_question_is_not_asked_when_a_new_connection_answered_it(
     stream = rig.stream("order_book", TOP)
     later: list[Any] = []
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda _, function, *__: later.append(function))
-    for _ in range(2):
-        stream.on_frame("subscribed", book_frame([("70.00", "1.0")], [("70.00", "1.0")], 1, 0))
+    for _ in range(5):
+        stream.on_frame("subscribed", CROSSED)
     stream.on_lost()
     later[0]()
-    assert ["order_book/0"] == rig.socket.asked
+    assert ["order_book/0"] * 4 == rig.socket.asked
 
 
 @pytest.mark.parametrize(("kind", "asked"), [("order_book", ["order_book/0"]), ("trade", [])])
