@@ -2,8 +2,9 @@
 
 A candle is cumulative, so a lost frame costs nothing while the candle forms. When the next one begins the venue sends both,
 the closed one first; while nothing is traded it sends nothing, and no bars are made up. So the only way to lose something is
-a candle that closes while the connection is away: then the closed ones, from the one that was forming, are fetched, and
-bars wait until they are there. A bar of several candles that began before its view is completed likewise.
+a candle that closes while the channel is away, with its connection or, renewed, without: then the closed ones, from the one
+that was forming, are fetched, and bars wait until they are there. A bar of several candles that began before its view is
+completed likewise.
 
 A candle without trades repeats the last price. Some are answers to a subscribe, and history has them: they are no part of a
 bar, and shown only by a view that has nothing else to show yet, since Qubx waits for a first bar.
@@ -57,7 +58,8 @@ class CandleHandler(BarHandler):
         super().__init__(instrument, scale, counters, order)
 
     def snapshot(self, raw: bytes) -> list[Output]:
-        """Read the candle that is forming; see the base."""
+        """Read the candle that is forming: whether it directly follows the newest, nobody says. See the base."""
+        self._interrupted = self._newest is not None
         return self._take(wire.decode(wire.CandleFrame, raw))
 
     def update(self, raw: bytes) -> list[Output]:

@@ -232,6 +232,26 @@ def test_candles_that_closed_while_away_are_fetched_and_come_once_and_in_order(i
     ] == [bar for bar in shown(handler.recover(past)) if bar[0] == "ohlc(1m)"]
 
 
+def test_candles_that_closed_while_the_channel_was_renewed_on_a_live_connection_are_fetched(
+    instrument: Instrument,
+) -> None:
+    handler = handler_of(instrument, "1m", "3m")
+    handler.snapshot(frame(row(0, volume=2.0)))
+    assert [("ohlc(1m)", 0, 10.0, 3.0), ("ohlc(3m)", 0, 10.0, 3.0)] == shown(
+        handler.snapshot(frame(row(0, volume=3.0)))
+    )
+    assert handler.missing is None
+    assert [] == handler.snapshot(frame(row(2)))
+    assert Missing("candles", START_MS, "1m", START_MS + 2 * MINUTE_MS) == handler.missing
+    past = history(row(0, volume=5.0), row(1, volume=7.0), row(2))
+    assert [
+        ("ohlc(1m)", 0, 10.0, 5.0),
+        ("ohlc(1m)", 1, 10.0, 7.0),
+        ("ohlc(1m)", 2, 10.0, 1.0),
+        ("ohlc(3m)", 0, 10.0, 13.0),
+    ] == shown(handler.recover(past))
+
+
 def test_a_second_disconnection_makes_the_question_larger(instrument: Instrument) -> None:
     handler = handler_of(instrument, "1m")
     handler.snapshot(frame(row(0)))
@@ -299,7 +319,8 @@ def test_whatever_happens_on_the_way_every_bar_is_what_was_traded(instrument: In
             back_ms, subscribed_ms, sent_ms = 0, now_ms, now_ms
             outputs += handler.snapshot(market.snapshot(resolution, now_ms))
         elif not back_ms and chance.random() < 0.002:
-            handler.reset()
+            if chance.random() < 0.5:  # else the channel alone is away
+                handler.reset()
             back_ms = now_ms + chance.randrange(12 * MINUTE_MS)
         elif not back_ms:
             for raw in market.batch(resolution, subscribed_ms, sent_ms, now_ms):
