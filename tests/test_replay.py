@@ -1,4 +1,4 @@
-"""Real frames through everything: the local venue replays them at maximum speed, Qubx's registry builds the provider."""
+"""Frames through everything: the local venue replays them at maximum speed, Qubx's registry builds the provider."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from qubx.core.series import OrderBook
 from qubx.health.dummy import DummyHealthMonitor
 from qubx.utils.runner.accounts import AccountConfigurationManager
 
+from qubx_lighter import recording
 from qubx_lighter.data import LighterDataProvider
 from qubx_lighter.plugin import PLUGIN
 from qubx_lighter.sim.app import open_venue
@@ -143,3 +144,32 @@ def test_each_captured_live_trade_comes_once_in_order_and_history_does_not(
         (row["trade_id"], float(row["price"]), float(row["size"]), 1 if row["is_maker_ask"] else -1) for row in rows
     ]
     assert expected == [(trade.trade_id, trade.price, trade.size, trade.side) for trade in trades]
+
+
+def test_figures_that_were_recorded_market_by_market_reach_the_provider(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """The recorder keeps ``market_stats/0``, the connector listens to ``market_stats/all``."""
+    stats = [
+        f'{{"channel":"market_stats:{market_id}","market_stats":{{"market_id":{market_id},"mark_price":"{mark}",'
+        f'"open_interest":"{interest}"}},"type":"{kind}/market_stats"}}'
+        for market_id, mark, interest, kind in (
+            (0, "4000.00", "8000.5", "subscribed"),
+            (1, "90000.0", "1.0", "subscribed"),
+            (0, "4001.00", "26939.03844", "update"),
+        )
+    ]
+    book = (
+        '{"channel":"order_book:0","order_book":{"asks":[{"price":"4001.00","size":"1.0000"}],"bids":[],"nonce":1,'
+        '"begin_nonce":0},"type":"subscribed/order_book"}'
+    )
+    lines = [recording.frame_line(at_ns, text.encode()) for at_ns, text in enumerate([book, *stats])]
+    (tmp_path / "a.jsonl.gz").write_bytes(recording.member(b"".join(lines)))
+    with replayed(loop, tmp_path / "a.jsonl.gz") as provider:
+        (eth,) = provider._instruments.instruments
+        provider.subscribe("open_interest", {eth})
+        deadline = time.monotonic() + 10
+        while (figures := provider.get_figures(eth)) is None or figures.open_interest != 26939.03844:
+            assert time.monotonic() < deadline, figures
+            time.sleep(0.01)
+        assert (0, 4001.0) == (figures.market_id, figures.mark_price)

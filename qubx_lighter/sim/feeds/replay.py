@@ -20,6 +20,7 @@ import msgspec
 from qubx_lighter import recording
 from qubx_lighter.errors import ConfigurationError, WireError
 from qubx_lighter.protocol import wire
+from qubx_lighter.sim.feeds import figures
 from qubx_lighter.sim.markets import listing
 from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.sim.wire import frames
@@ -72,7 +73,7 @@ def read(paths: Iterable[Path]) -> dict[str, Recording]:
     """Read captured frames, gzipped or not, and sort them by channel.
 
     A name that a recording was rotated under stands for all its files. What a killed recorder left unfinished at the end of
-    a file is left out.
+    a file is left out. Figures that were recorded market by market are there as the channel of all markets too.
 
     Raises:
         ConfigurationError: a file cannot be read or holds no frame, or a line is no frame of a channel; the message names
@@ -84,6 +85,8 @@ def read(paths: Iterable[Path]) -> dict[str, Recording]:
             raise ConfigurationError(f"cannot play {path}: it holds no whole frame")
     for one in recordings.values():
         _date_undated(one)
+    for kind in figures.KINDS:
+        _join_figures(recordings, kind)
     return recordings
 
 
@@ -142,6 +145,22 @@ def _date_undated(one: Recording) -> None:
     """Let frames before the first dated one count as sent with it."""
     first = next((time for time in one.times if time), 0)
     one.times = [time or first for time in one.times]
+
+
+def _join_figures(recordings: dict[str, Recording], kind: str) -> None:
+    """Add the channel of all markets where only those of single ones were recorded."""
+    channel, prefix = f"{kind}:all", f"{kind}:"
+    if channel in recordings:
+        return
+    recorded = [
+        (one.channel.removeprefix(prefix), text, time)
+        for one in recordings.values()
+        if one.channel.startswith(prefix)
+        for text, time in zip(one.texts, one.times, strict=True)
+    ]
+    joined = figures.of_all(kind, recorded)
+    if joined:
+        recordings[channel] = Recording(channel, [text for text, _ in joined], [time for _, time in joined])
 
 
 # --- markets ---------------------------------------------------------------------------------------------------------

@@ -278,6 +278,51 @@ def test_the_files_of_a_rotated_recording_are_one(tmp_path: Path) -> None:
     assert (TEXTS, [1_000, 2_000, 3_000, 4_000, 5_000, 6_000]) == played_from(path)
 
 
+def stats_text(market: str, mark: str, kind: str = "update", name: str = "market_stats", timestamp: int = 9) -> str:
+    figures = f'{{"market_id":{market},"mark_price":"{mark}","daily_price_change":-5.831585722215143}}'
+    return f'{{"channel":"{name}:{market}","{name}":{figures},"timestamp":{timestamp},"type":"{kind}/{name}"}}'
+
+
+def test_figures_of_single_markets_are_those_of_all_in_the_order_of_their_arrival(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    spot = stats_text("2048", "7", "subscribed", "spot_market_stats")
+    lines = [
+        (1, stats_text("0", "1.50", "subscribed", timestamp=11)),
+        (2, stats_text("1", "30.0", "subscribed", timestamp=12)),
+        (3, spot),
+        (4, stats_text("1", "31.0", timestamp=14)),
+        (5, stats_text("0", "1.60", timestamp=15)),
+        (6, '{"channel":"market_stats:0","type":"update/market_stats"}'),
+        (7, stats_text("1", "32.0", "subscribed", timestamp=17)),  # after a reconnect
+    ]
+    path.write_bytes(recorded(*((second * 10**9, text) for second, text in lines)))
+    recordings = replay.read([path])
+    text = (
+        '{{"channel":"market_stats:all","market_stats":{{"{0}":{{"market_id":{0},"mark_price":"{1}",'
+        '"daily_price_change":-5.831585722215143}}}},"timestamp":{2},"type":"{3}/market_stats"}}'
+    )
+    assert [
+        (1_000 * second, text.format(market, mark, 10 + second, kind))
+        for second, market, mark, kind in (
+            (1, 0, "1.50", "subscribed"),
+            (2, 1, "30.0", "update"),
+            (4, 1, "31.0", "update"),
+            (5, 0, "1.60", "update"),
+            (7, 1, "32.0", "update"),
+        )
+    ] == list(zip(recordings["market_stats:all"].times, recordings["market_stats:all"].texts, strict=True))
+    assert [spot.replace(":2048", ":all", 1).replace(':{"market', ':{"2048":{"market').replace("},", "}},", 1)] == (
+        recordings["spot_market_stats:all"].texts
+    )
+    assert [text for _, text in lines if "market_stats:1" in text] == recordings["market_stats:1"].texts
+
+
+def test_captured_figures_of_all_markets_are_left_as_they_are(tmp_path: Path) -> None:
+    everything = '{"channel":"market_stats:all","market_stats":{"0":{"market_id":0}},"type":"subscribed/market_stats"}'
+    (tmp_path / "a.jsonl.gz").write_bytes(recorded((1, stats_text("0", "1.50")), (2, everything)))
+    assert [everything] == replay.read([tmp_path / "a.jsonl.gz"])["market_stats:all"].texts
+
+
 async def test_a_recording_is_played_at_the_pace_of_its_arrival(tmp_path: Path) -> None:
     path, fake = tmp_path / "a.jsonl.gz", FakeTime()
     path.write_bytes(recorded((10**18, TEXTS[0]), (10**18 + 2 * 10**9, TEXTS[1]), (10**18 + 5 * 10**9, TEXTS[2])))
