@@ -224,6 +224,20 @@ def test_what_was_not_downloaded_is_an_error(reader: IReader, symbol: str, dtype
         reader.read(symbol, dtype, "2026-11-01", "2026-11-02")
 
 
+@pytest.mark.parametrize("dtype", ["ohlc(1M)", "OHLC(1M)", "ohlc(1Y)"])
+def test_months_are_not_taken_for_minutes(reader: IReader, dtype: str) -> None:
+    for ask in (reader.get_data_id, lambda asked: reader.read("ETH-USDC", asked, "2026-11-01", "2026-11-02")):
+        with pytest.raises(ValueError, match="no bars of calendar months"):
+            ask(dtype)
+
+
+@pytest.mark.parametrize(("spelled", "same"), [("OHLC(15Min)", "15m"), ("ohlc(1H)", "60m"), ("ohlc(1D)", "24h")])
+def test_a_timeframe_may_be_spelled_as_qubx_and_pandas_do(reader: IReader, spelled: str, same: str) -> None:
+    expected, found = (frame(reader.read("ETH-USDC", dtype, None, None)) for dtype in (f"ohlc({same})", spelled))
+    assert 2 < len(expected)
+    pd.testing.assert_frame_equal(expected, found)
+
+
 def test_half_a_download_is_not_read(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

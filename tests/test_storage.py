@@ -248,6 +248,10 @@ def test_any_number_of_minutes_is_added_up_exactly(
         ("ohlc(30s)", {}, "30s is not a multiple"),
         ("ohlc(90s)", {}, "90s is not a multiple"),
         ("ohlc", {}, "needs a timeframe"),
+        ("ohlc(1M)", {}, "no bars of calendar months"),
+        ("OHLC(3 M)", {}, "no bars of calendar months"),
+        ("mark_ohlc(1M)", {}, "no bars of calendar months"),
+        ("ohlc(1Y)", {}, "no bars of calendar months or years"),
         ("ohlc(1m)", {"price": "index"}, "no candles of the index price"),
         ("orderbook(0.01, 10)", {}, "there is ohlc, trade, liquidation, mark_ohlc, funding_payment, funding_rate"),
         ("open_interest", {}, "no history of open_interest"),
@@ -259,6 +263,16 @@ def test_what_the_venue_does_not_have_is_refused_with_what_it_has(
 ) -> None:
     with pytest.raises(ValueError, match=text.replace("(", r"\(")):
         reader.read("ETH-USDC", dtype, at(LISTED), at(NOW), **options)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "same"), [("OHLC(15Min)", "15m"), ("ohlc(15MIN)", "15m"), ("ohlc(1H)", "60m"), ("ohlc(1D)", "24h")]
+)
+def test_a_timeframe_may_be_spelled_as_qubx_and_pandas_do(reader: LighterReader, spelled: str, same: str) -> None:
+    first, last = at(LISTED), at(NOW - HOUR_MS)
+    expected = reader.read("ETH-USDC", f"ohlc({same})", first, last)
+    assert 2 < len(expected)
+    assert expected.data.equals(reader.read("ETH-USDC", spelled, first, last).data)
 
 
 def test_candles_of_the_mark_price_can_be_asked_for_in_two_ways(reader: LighterReader, venue: HistoryVenue) -> None:

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from qubx.core.basics import DataType, Instrument
 from qubx.data.containers import IteratorsMaster, RawData, RawMultiData
 from qubx.data.storage import IReader, Transformable
-from qubx.utils.time import handle_start_stop, to_timedelta
+from qubx.utils.time import handle_start_stop
 
 from qubx_lighter import archive
 from qubx_lighter.archive import DatasetEntry, Manifest
-from qubx_lighter.history.qubx_types import added_up
+from qubx_lighter.history.qubx_types import added_up, bar_length_ms
 from qubx_lighter.markets import read_market, to_instrument
 from qubx_lighter.protocol import wire
 
@@ -120,10 +120,9 @@ class LighterParquetReader(IReader):
 
     def _find(self, dtype: str) -> DatasetEntry | None:
         """Find the dataset that answers a data type: for bars the coarsest candles that divide them."""
-        kind, _, timeframe = dtype.lower().partition("(")
+        kind, bar_ms = _kind(dtype)
         entries = [entry for entry in self._entries.values() if entry.kind == _KINDS.get(kind)]
         if kind == "ohlc":
-            bar_ms = _bar_ms(timeframe)
             entries = [entry for entry in entries if not bar_ms % entry.dataset.grid_ms]
         return max(entries, key=lambda entry: entry.dataset.grid_ms, default=None)
 
@@ -139,7 +138,7 @@ class LighterParquetReader(IReader):
             raise ValueError(
                 f"the download of {data_id} to {self._folder / entry.dataset.name} is not complete: go on with it"
             )
-        tables = self._tables(entry, data_id, dtype.lower().partition("("), bounds)
+        tables = self._tables(entry, data_id, _kind(dtype), bounds)
         if chunksize <= 0:
             yield _raw(data_id, dtype, pa.concat_tables(tables))
             return
@@ -151,12 +150,9 @@ class LighterParquetReader(IReader):
                 rest = rest.slice(chunksize)
         yield _raw(data_id, dtype, rest)
 
-    def _tables(
-        self, entry: DatasetEntry, data_id: str, dtype: tuple[str, str, str], bounds: Bounds
-    ) -> Iterator[pa.Table]:
+    def _tables(self, entry: DatasetEntry, data_id: str, wanted: tuple[str, int], bounds: Bounds) -> Iterator[pa.Table]:
         """Give a symbol's rows in Qubx's columns, piece by piece; the first piece is empty."""
-        kind, _, timeframe = dtype
-        bar_ms = _bar_ms(timeframe) if kind == "ohlc" else 0
+        kind, bar_ms = wanted
         pieces = self._pieces(entry, data_id, _whole_bars(entry, bounds, bar_ms) if bar_ms else bounds)
         if bar_ms > entry.dataset.grid_ms:
             pieces = iter([added_up(pa.concat_tables(pieces), bar_ms)])
@@ -199,13 +195,11 @@ def _whole_bars(entry: DatasetEntry, bounds: Bounds, bar_ms: int) -> Bounds:
     return np.datetime64(first, "ms").astype(_NS), np.datetime64(end, "ms").astype(_NS)
 
 
-def _bar_ms(timeframe: str) -> int:
-    """Convert a timeframe as Qubx spells it, ``1min)`` or ``1h)``, to ms."""
-    text = timeframe.rstrip(")")
-    if not text:
-        raise ValueError("ohlc needs a timeframe: ohlc(1h)")
-    seconds: float = to_timedelta(text).total_seconds()
-    return round(seconds * 1000)
+def _kind(dtype: str) -> tuple[str, int]:
+    """Read a data type as Qubx spells it: its name, and the length of its bars in ms, 0 for what has none."""
+    name, _, timeframe = dtype.strip().partition("(")
+    kind = name.lower()
+    return kind, bar_length_ms(dtype, timeframe.rstrip(")")) if kind == "ohlc" else 0
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------

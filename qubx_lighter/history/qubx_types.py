@@ -39,6 +39,7 @@ Kind = Literal["ohlc", "mark_ohlc", "trade", "liquidation", "funding_payment", "
 _SPOT_KINDS: Final[tuple[Kind, ...]] = ("ohlc", "trade", "liquidation")
 _SWAP_KINDS: Final[tuple[Kind, ...]] = (*_SPOT_KINDS, "mark_ohlc", "funding_payment", "funding_rate")
 _TYPE: Final = re.compile(r"(\w+)(?:\((.*)\))?")
+_CALENDAR_UNIT: Final = re.compile(r"(?<![A-Za-z])[MYy](?![A-Za-z])")  # pandas' months and years; ``m`` is a minute
 _OFF_BOOK: Final = ("deleverage", "market-settlement")  # at a price that nobody offered; not among live trades either
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
@@ -72,8 +73,8 @@ class Wanted:
             ValueError: there is no such history; the message lists what there is.
         """
         known = _SWAP_KINDS if market_type is MarketType.SWAP else _SPOT_KINDS
-        match = _TYPE.fullmatch(dtype.strip().lower())
-        name, parameter = (match[1], match[2]) if match else (dtype, None)
+        match = _TYPE.fullmatch(dtype.strip())
+        name, parameter = (match[1].lower(), match[2]) if match else (dtype, None)
         if price not in (None, "trade", "mark"):
             raise ValueError(f"the venue has no candles of the {price} price: trade or mark")
         if price == "mark" and name == "ohlc":
@@ -87,14 +88,25 @@ class Wanted:
 
 
 def _bar_ms(dtype: str, timeframe: str | None) -> int:
-    if not timeframe:
-        raise ValueError(f"{dtype} needs a timeframe: ohlc(1h)")
-    bar_ms = int(to_timedelta(timeframe).value // 1_000_000)
+    bar_ms = bar_length_ms(dtype, timeframe)
     if resolution_for(bar_ms) is None:
         raise ValueError(
             f"{dtype}: the venue's finest candles are of a minute, and {timeframe} is not a multiple of it"
         )
     return bar_ms
+
+
+def bar_length_ms(dtype: str, timeframe: str | None) -> int:
+    """Convert the timeframe of a data type, ``1min``, ``15Min`` or ``1H``, to ms.
+
+    Raises:
+        ValueError: it is missing, no length of time, or one that differs from bar to bar: a month, a year.
+    """
+    if not timeframe:
+        raise ValueError(f"{dtype} needs a timeframe: ohlc(1h)")
+    if _CALENDAR_UNIT.search(timeframe):
+        raise ValueError(f"{dtype}: there are no bars of calendar months or years; minutes are 1m, 1min or 1Min")
+    return int(to_timedelta(timeframe.lower()).value // 1_000_000)
 
 
 class VenueHistory:
