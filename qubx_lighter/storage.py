@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from qubx.core.basics import DataType, MarketType
 from qubx.data.containers import RawData, RawMultiData
 from qubx.data.registry import storage
 from qubx.data.storage import IReader, IStorage, Transformable
 from qubx.utils.misc import BackgroundEventLoop
-from qubx.utils.time import handle_start_stop
 
 from qubx_lighter.constants import EXCHANGE, NETWORKS
 from qubx_lighter.errors import ConfigurationError, TransportError
@@ -291,23 +289,11 @@ def _bounds(start: Any, stop: Any) -> tuple[int | None, int | None]:
     Raises:
         ValueError: an end is no time.
     """
-    now = pd.Timestamp.now(tz="UTC").tz_localize(None)
-    first, last = handle_start_stop(_naive(start), _naive(stop if stop is not None else now), convert=pd.Timestamp)
-    if (start is not None and first is None) or last is None:
-        raise ValueError(f"{start} to {stop} is not a range of times")
-    start_ms = None if first is None else -(-pd.Timestamp(first).value // 1_000_000)
-    return start_ms, None if stop is None else pd.Timestamp(last).value // 1_000_000 + 1
+    from qubx_lighter.history.times import read_range
 
-
-def _naive(time: Any) -> Any:
-    """Drop a time zone, which Qubx's own times do not have; what is no time, a length for instance, stays."""
-    if time is None:
-        return None
-    try:
-        stamp = pd.Timestamp(str(time))
-    except ValueError:
-        return str(time)
-    return str(time) if stamp.tzinfo is None else str(stamp.tz_convert("UTC").tz_localize(None))
+    first, last = read_range(start, "now" if stop is None else stop)
+    start_ms = None if first is None else -(-first.value // 1_000_000)
+    return start_ms, None if stop is None or last is None else last.value // 1_000_000 + 1
 
 
 def _raw(symbol: str, wanted: Wanted, table: pa.Table) -> RawData:

@@ -128,6 +128,24 @@ def test_candles_of_a_range_with_both_ends_are_all_there(
     assert expected_minutes(*sorted((start, stop))) == milliseconds(pd.concat(pieces))
 
 
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [
+        ("2026-10-31T22:00:00Z", "2026-11-01 03:00"),
+        ("2026-10-31 22:00", "2026-11-01T12:00:00+09:00"),
+        ("2026-10-31T22:00:00Z", "5h"),
+    ],
+)
+def test_times_with_and_without_a_zone_go_together(reader: IReader, start: str, stop: str) -> None:
+    rows = frame(reader.read("ETH-USDC", "ohlc(1min)", start, stop))
+    assert expected_minutes("2026-10-31 22:00", "2026-11-01 03:00") == milliseconds(rows)
+
+
+def test_a_time_that_cannot_be_read_is_an_error(reader: IReader) -> None:
+    with pytest.raises(ValueError, match="not a range of times"):
+        reader.read("ETH-USDC", "ohlc(1min)", "yesterday evening", "2026-11-01")
+
+
 def test_bars_are_added_up_from_what_divides_them_and_are_whole(reader: IReader) -> None:
     rows = frame(reader.read("ETH-USDC", "ohlc(1h)", "2026-10-31 22:30", "2026-11-01 01:00"))
     hours = [from_iso(f"2026-{time}:00:00Z") for time in ("10-31T23", "11-01T00", "11-01T01")]

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -201,6 +202,16 @@ def test_swapped_ends_and_other_ways_to_say_a_time(reader: LighterReader) -> Non
         (at(first), "10min"),
     ):
         assert expected == times(reader.read("ETH-USDC", "ohlc(1m)", start, stop))
+
+
+def test_now_leaves_nothing_out_west_of_greenwich(reader: LighterReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = times(reader.read("ETH-USDC", "ohlc(1m)", at(NOW - DAY), None))
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        found = [times(reader.read("ETH-USDC", "ohlc(1m)", at(NOW - DAY), stop)) for stop in ("now", "today")]
+    time.tzset()
+    assert [expected, expected] == found
 
 
 @pytest.mark.parametrize(("start", "stop"), [("yesterday evening", None), (None, "2026-13-01"), ("1h", "2h")])

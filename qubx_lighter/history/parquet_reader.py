@@ -9,18 +9,17 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from qubx.core.basics import DataType, Instrument
 from qubx.data.containers import IteratorsMaster, RawData, RawMultiData
 from qubx.data.storage import IReader, Transformable
-from qubx.utils.time import handle_start_stop
 
 from qubx_lighter import archive
 from qubx_lighter.archive import DatasetEntry, Manifest
 from qubx_lighter.history.qubx_types import added_up, bar_length_ms
+from qubx_lighter.history.times import read_range
 from qubx_lighter.markets import read_market, to_instrument
 from qubx_lighter.protocol import wire
 
@@ -178,12 +177,10 @@ class LighterParquetReader(IReader):
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 
-def _bounds(start: str | None, stop: str | None) -> Bounds:
-    """Convert a range with both ends to [start, end); Qubx may give its ends in any order."""
-    ends: Any = handle_start_stop(start, stop, convert=lambda time: pd.Timestamp(time).as_unit("ns").to_datetime64())
-    first, last = ends
-    after = _FAR if last is None else last + np.timedelta64(1, "ns")
-    return _NEVER if first is None else first, after
+def _bounds(start: Any, stop: Any) -> Bounds:
+    """Convert a range with both ends to [start, end)."""
+    first, last = (None if time is None else time.as_unit("ns").to_datetime64() for time in read_range(start, stop))
+    return _NEVER if first is None else first, _FAR if last is None else last + np.timedelta64(1, "ns")
 
 
 def _whole_bars(entry: DatasetEntry, bounds: Bounds, bar_ms: int) -> Bounds:
