@@ -2,8 +2,9 @@
 
 The answer to a subscribe is history, up to hours old: the first one only tells where the live trades begin. Later ones,
 after a lost connection, hold what was missed meanwhile, as far as they reach back; where they do not, the rest is fetched and
-newer trades wait for it. Liquidations ride in a list of their own and are trades as others are. The order within a frame was
-newest first in 2025 and is documented as oldest first: it is not relied on.
+newer trades wait for it. Liquidations ride in a list of their own and are trades as others are: of each list an answer has the
+newest 50, so it is whole from where the one that reaches back least begins. The order within a frame was newest first in 2025
+and is documented as oldest first: it is not relied on.
 
 Trades also add up to what the venue has no channel for: bars that its candles do not divide, liquidations and their sums.
 """
@@ -30,6 +31,7 @@ _SELL: Final = -1
 _LIQUIDATION: Final = "liquidation"
 _OFF_BOOK: Final = frozenset({"deleverage", "market-settlement"})  # at a price that nobody offered
 _BY_ID: Final = attrgetter("trade_id")
+_SNAPSHOT_ROWS: Final = 50  # of each list, in all that was captured
 _MAX_HELD: Final = 20_000  # trades that wait for those before them: minutes of a busy market
 
 
@@ -63,8 +65,8 @@ class TradesHandler(BarHandler):
         newest = self._held[-1].trade_id if self._held else self._watermark
         missed = [row for row in rows if row.trade_id > newest]
         self.counters["missed_trades"] += len(missed)
-        if newest and missed:
-            first = min(map(_BY_ID, frame.trades or rows))  # liquidations reach further back
+        if missed and (newest or _is_full(frame)):  # else these are the first trades of the market
+            first = max(min(map(_BY_ID, part)) for part in _parts(frame))
             if first > newest:
                 self.missing = Missing("trades", self._watermark, until=first)
         return self._hold(missed) if self.missing is not None else self._take(missed)
@@ -84,7 +86,7 @@ class TradesHandler(BarHandler):
             return []
         held, self._held = self._held, []
         if rows is None:
-            self._give_up(held)
+            self._give_up(next(row for row in held if row.trade_id >= missing.until))
             return self._take(held)
         known = {row.trade_id: row for row in held}
         found = {row.trade_id: row for row in rows if row.trade_id > missing.after and row.trade_id not in known}
@@ -98,8 +100,8 @@ class TradesHandler(BarHandler):
         self._watermark = max(map(_BY_ID, rows), default=0)
         self.counters["history_trades"] += len(rows)
         self._meet_views()
-        for makers, known in ((self._bars, frame.trades or rows), (self._sums, frame.liquidation_trades)):
-            oldest_ns = min(map(_executed_ns, known), default=0) if known else 0
+        for makers, parts in ((self._bars, _parts(frame)), (self._sums, [frame.liquidation_trades or []])):
+            oldest_ns = max((min(map(_executed_ns, part)) for part in parts if part), default=0)
             for maker in makers.values():
                 maker.begin(oldest_ns + 1 if oldest_ns else 0)
         on_book = [row for row in rows if row.type not in _OFF_BOOK]
@@ -168,11 +170,11 @@ class TradesHandler(BarHandler):
         self._held += [row for row in rows if row.trade_id > newest]
         return self.recover(None) if len(self._held) > _MAX_HELD else []
 
-    def _give_up(self, held: list[wire.PublicTrade]) -> None:
-        """Count trades that nobody tells; bars and sums that miss some are left out."""
+    def _give_up(self, known_again: wire.PublicTrade) -> None:
+        """Count trades that nobody tells; bars and sums that miss some, since they began before, are left out."""
         self.counters["trade_holes"] += 1
         logger.warning("lighter: {}: trades of a disconnection are missing", self.instrument.symbol)
-        known_ns = max(self._time_ns, _executed_ns(held[0])) + 1
+        known_ns = max(self._time_ns, _executed_ns(known_again)) + 1
         for makers in (self._bars, self._sums):
             for maker in makers.values():
                 maker.begin(known_ns)
@@ -180,6 +182,15 @@ class TradesHandler(BarHandler):
 
 def _executed_ns(row: wire.PublicTrade) -> int:
     return time_ns(row.transaction_time or row.timestamp)
+
+
+def _parts(frame: wire.TradeFrame) -> list[list[wire.PublicTrade]]:
+    return [part for part in (frame.trades, frame.liquidation_trades) if part]
+
+
+def _is_full(frame: wire.TradeFrame) -> bool:
+    """Tell whether an answer to a subscribe may have left older trades out."""
+    return any(len(part) >= _SNAPSHOT_ROWS for part in _parts(frame))
 
 
 def _rows(frame: wire.TradeFrame) -> list[wire.PublicTrade]:

@@ -107,6 +107,30 @@ def test_a_snapshot_that_does_not_reach_back_has_the_rest_fetched_before_newer_t
     assert [] == handler.recover(rows(34))
 
 
+@pytest.mark.parametrize("least", ["trades", "liquidations"])
+def test_a_snapshot_reaches_back_no_further_than_the_list_that_reaches_back_least(
+    handler: TradesHandler, least: str
+) -> None:
+    """In a cascade the newest 50 of one kind begin later than those of the other."""
+    handler.snapshot(frame(*[row(i) for i in range(1, 51)]))
+    handler.reset()
+    near, far = [row(i) for i in range(101, 151)], [row(i) for i in (*range(41, 51), *range(61, 101))]
+    traded, forced = (near, far) if least == "trades" else (far, near)
+    assert [] == handler.snapshot(frame(*traded, liquidations=forced))
+    assert Missing("trades", 50, until=101) == handler.missing
+    assert [] == handler.update(frame(row(151)))
+    assert list(range(51, 152)) == ids(handler.recover(rows(*range(40, 152))))
+    assert 100 == handler.counters["missed_trades"]
+    assert 0 == handler.counters["trade_holes"]
+
+
+def test_two_lists_that_reach_back_far_enough_leave_nothing_to_fetch(handler: TradesHandler) -> None:
+    handler.snapshot(frame(row(9), row(8), liquidations=[row(7)]))
+    handler.reset()
+    assert [10, 11, 12] == ids(handler.snapshot(frame(row(12), row(11), row(9), liquidations=[row(10), row(7)])))
+    assert handler.missing is None
+
+
 def test_a_second_disconnection_makes_the_question_larger_where_it_left_a_hole(handler: TradesHandler) -> None:
     missed(handler)
     handler.reset()
@@ -137,6 +161,16 @@ def test_a_market_without_history_misses_nothing_of_its_first_trades(handler: Tr
     assert [] == handler.snapshot(b'{"channel":"trade:0","trades":null,"liquidation_trades":null}')
     assert [1, 2] == ids(handler.snapshot(frame(row(1), row(2))))
     assert 0 == handler.counters["trade_holes"]
+
+
+@pytest.mark.parametrize("kind", ["trade", "liquidation"])
+def test_more_first_trades_of_a_market_than_a_snapshot_holds_are_fetched(handler: TradesHandler, kind: str) -> None:
+    handler.snapshot(frame())
+    handler.reset()
+    newest = [row(i, kind=kind) for i in range(60, 10, -1)]
+    assert [] == handler.snapshot(frame(*newest) if kind == "trade" else frame(liquidations=newest))
+    assert Missing("trades", 0, until=11) == handler.missing
+    assert list(range(1, 61)) == ids(handler.recover(rows(*range(1, 61))))
 
 
 def test_what_was_not_traded_on_the_book_is_left_out(handler: TradesHandler) -> None:
@@ -176,6 +210,15 @@ def test_captured_trades_come_each_once_in_order_with_the_right_side(handler: Tr
     assert len({row["trade_id"] for row in rows}) == len(found) > 100
 
 
+def answer_to_subscribe(market: Market, now_ms: int, last: int) -> bytes:
+    """Write the newest trades of each kind, where all of one half minute in four are liquidations."""
+    body = json.loads(market.trade_frame(market.between(0, now_ms), "subscribed"))
+    parts: tuple[list[Any], list[Any]] = [], []
+    for one in body["trades"]:
+        parts[one["timestamp"] // 30_000 % 4 == 0].append(one)
+    return json.dumps(body | {"trades": parts[0][:last], "liquidation_trades": parts[1][:last]}).encode()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_on_the_way_every_trade_comes_once_and_in_order(handler: TradesHandler, seed: int) -> None:
     print(f"seed {seed}")
@@ -184,13 +227,13 @@ def test_whatever_happens_on_the_way_every_trade_comes_once_and_in_order(handler
     chance = market.random
     five = parse("ohlc(5s)").view
     handler.views = (TRADES, five)
-    outputs = handler.snapshot(market.trade_frame(market.between(0, start_ms)[-50:], "subscribed"))
+    outputs = handler.snapshot(answer_to_subscribe(market, start_ms, 50))
     sent_ms, back_ms, answer_ms = start_ms, 0, 0
     asked: Missing | None = None
     for now_ms in range(start_ms + 500, stop_ms + 1, 500):
         if back_ms and now_ms >= back_ms:
             back_ms = 0
-            outputs += handler.snapshot(market.trade_frame(market.between(0, now_ms)[-10:], "subscribed"))
+            outputs += handler.snapshot(answer_to_subscribe(market, now_ms, 10))
         elif not back_ms and chance.random() < 0.005:
             handler.reset()
             back_ms = now_ms + chance.randrange(60_000)
@@ -204,7 +247,7 @@ def test_whatever_happens_on_the_way_every_trade_comes_once_and_in_order(handler
         if asked is not None and now_ms >= answer_ms:
             outputs += handler.recover(wire.decode(wire.TradeFrame, answer).trades)
             asked = handler.missing
-    outputs += handler.snapshot(market.trade_frame(market.between(0, stop_ms)[-10:], "subscribed"))
+    outputs += handler.snapshot(answer_to_subscribe(market, stop_ms, 10))
     if handler.missing is not None:
         outputs += handler.recover(wire.decode(wire.TradeFrame, market.trade_frame(market.prints)).trades)
     assert handler.counters["missed_trades"] > 10, "there were disconnections"
@@ -277,6 +320,14 @@ def test_bars_wait_for_missing_trades_and_leave_out_what_lacks_some(handler: Tra
     assert [] == handler.snapshot(frame(at(50, 17)))
     assert [] == bars(handler.recover(None))
     assert [(20, 1.0)] == bars(handler.update(frame(at(51, 18), at(52, 20))))
+
+
+def test_bars_begin_where_trades_and_liquidations_are_known(handler: TradesHandler) -> None:
+    handler.views = (FIVE,)
+    assert [(10, 1.0)] == bars(handler.snapshot(frame(at(1, 1), at(3, 11), liquidations=[at(2, 7)])))
+    assert [] == handler.snapshot(frame(at(30, 22), liquidations=[at(20, 16), at(2, 7)]))
+    assert [] == bars(handler.recover(None)), "of 15 to 20 s only the liquidations are known"
+    assert [(25, 1.0)] == bars(handler.update(frame(at(31, 24), at(32, 25))))
 
 
 def test_a_liquidation_has_the_side_of_the_order_that_closed_the_position(handler: TradesHandler) -> None:
