@@ -17,6 +17,8 @@ other 4xx without (CloudFront's HTML)  TransportError          VenueError: refus
 200 without the documented body        TransportError,         OutcomeUnknownError
                                        WireError
 =====================================  ======================  ============================================
+
+The HTTP library's own errors are named in the text and not chained: their frames hold the token in bytes.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from qubx_lighter.errors import (
     VenueError,
     WireError,
 )
+from qubx_lighter.hidden import HiddenText
 from qubx_lighter.pacing import Rank, RestPace
 from qubx_lighter.protocol import wire
 
@@ -134,7 +137,7 @@ class Rest:
                     headers = await self._headers(private=private)
                     content = await self._fetch(path, query, headers, rank)
         except _Retryable as last:
-            raise last.error from last.__cause__
+            raise last.error from None
         return wire.decode(kind, content)
 
     async def pages[P: Paged](
@@ -170,9 +173,9 @@ class Rest:
         try:
             response = await self._http.get(path, params=query, headers=headers)
         except httpx.TransportError as error:
-            raise _Retryable(TransportError(self._failure("GET", path, error))) from error
+            raise _Retryable(TransportError(self._failure("GET", path, error))) from None
         except httpx.RequestError as error:
-            raise TransportError(self._failure("GET", path, error)) from error
+            raise TransportError(self._failure("GET", path, error)) from None
         status = response.status_code
         body = _result(response)
         failure: TransportError | VenueError
@@ -204,9 +207,9 @@ class Rest:
         try:
             response = await self._http.post(path, data=form, headers=headers)
         except _NOTHING_SENT as error:
-            raise NotSentError(self._failure("POST", path, error)) from error
+            raise NotSentError(self._failure("POST", path, error)) from None
         except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise OutcomeUnknownError(self._failure("POST", path, error)) from error
+            raise OutcomeUnknownError(self._failure("POST", path, error)) from None
         status = response.status_code
         body = _result(response)
         if status >= _SERVER_ERROR or status == _REQUEST_TIMEOUT or 300 <= status < _BAD_REQUEST:  # noqa: PLR2004
@@ -244,7 +247,7 @@ class Rest:
         if self._token is None or not (private or (self._pace is not None and self._pace.authenticates)):
             return {}
         try:
-            return {"authorization": await self._token()}
+            return {"authorization": HiddenText(await self._token())}
         except LighterError:
             if private:
                 raise

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import pytest
+import stackprinter
 from loguru import logger
 from qubx.core.basics import OrderStatus
 from qubx.core.events import DealEvent
 
 from qubx_lighter import factory, websocket
 from qubx_lighter.errors import LighterError
+from qubx_lighter.sim.faults import Kind
 from qubx_lighter.sim.model import commands
 from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on
 
@@ -73,6 +76,34 @@ def test_a_refused_token_is_replaced_and_the_account_caught_up_with(venue: LiveV
         desk.until_status(order, OrderStatus.FILLED)
         desk.until(desk.connector.is_ws_ready)
         desk.until_equal()
+
+
+@pytest.mark.parametrize(
+    ("account_tier", "kind", "options"),
+    [
+        ("standard", Kind.ERROR, {"code": 400, "text": '{"code":22402,"message":"no"}'}),
+        ("premium", Kind.ERROR, {"code": 400, "text": '{"code":22402,"message":"no"}'}),
+        ("standard", Kind.ERROR, {"code": 503}),
+        ("standard", Kind.HANG, {"seconds": 5}),
+    ],
+)
+def test_no_variable_of_a_failed_read_shows_the_token(
+    venue: LiveVenue, account_tier: str, kind: Kind, options: dict[str, Any]
+) -> None:
+    """Qubx writes what a callback raised with the variables of all frames, by ``stackprinter``."""
+    shown = tokens_of(venue)
+    with desk_on(venue, account_tier=account_tier, rest_timeout_s=0.2) as desk:
+        client = desk.connector.account._client  # type: ignore[attr-defined]
+        venue.fault(kind, "/api/v1/accountActiveOrders", times=0, **options)
+        with pytest.raises(LighterError) as refusal:
+            desk._loop.run(client.active_orders(US))
+        raised = refusal.value
+        told = stackprinter.format((type(raised), raised, raised.__traceback__), style="plaintext")
+    assert "headers = " in told
+    assert "{'authorization': <hidden>}" in told
+    plain = "".join(told.split())  # it breaks long values
+    for token in filter(None, shown):
+        assert token.rpartition(":")[2] not in plain
 
 
 def test_neither_key_nor_token_is_ever_told(venue: LiveVenue) -> None:

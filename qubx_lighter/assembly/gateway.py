@@ -16,6 +16,7 @@ from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import AUTH_TOKEN_LIFETIME_S
 from qubx_lighter.data import LighterDataProvider
 from qubx_lighter.errors import ConfigurationError, LighterError, TransportError
+from qubx_lighter.hidden import HiddenText
 from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.listing_watch import ListingWatch
@@ -71,7 +72,7 @@ class Gateway:
         self.read_token: SecretStr | None = None
         self.sender: TransactionSender | None = None
         self.gate: TransactionGate | None = None
-        self._token = ""
+        self._token = HiddenText()
         self._token_until_s = 0
         self._account_open = False
 
@@ -95,11 +96,11 @@ class Gateway:
             ConfigurationError: there is no account to mint one for.
         """
         if self.read_token is not None:
-            return self.read_token.get_secret_value()
+            return HiddenText(self.read_token.get_secret_value())
         if self.signer is None:
             raise ConfigurationError("this needs an account: add it to accounts.toml")
         now_s = self.now_s()
-        self._token = await self.signer.auth_token(now_s=now_s, lifetime_s=AUTH_TOKEN_LIFETIME_S)
+        self._token = HiddenText(await self.signer.auth_token(now_s=now_s, lifetime_s=AUTH_TOKEN_LIFETIME_S))
         self._token_until_s = now_s + _TOKEN_REUSE_S
         return self._token
 

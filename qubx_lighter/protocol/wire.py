@@ -615,7 +615,7 @@ def encode_subscribe(channel: str, auth: str | None = None) -> str:
     frame = {"type": "subscribe", "channel": channel.replace(":", "/")}
     if auth is not None:
         frame["auth"] = auth
-    return msgspec.json.encode(frame).decode()
+    return msgspec.json.encode(frame, enc_hook=str).decode()  # msgspec takes no kind of str but str
 
 
 def encode_unsubscribe(channel: str) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from loguru import logger
 
 from qubx_lighter.errors import LighterError, TransportError, WireError
+from qubx_lighter.hidden import HiddenText
 from qubx_lighter.protocol.messages import Command, Do, Incoming, Kind
 from qubx_lighter.protocol.session import Session
 from qubx_lighter.sockets.dispatch import TEXT_LIMIT, Dispatcher
@@ -280,7 +281,7 @@ class Link:
                 text = f"no auth token: {str(error) or 'timeout'}"
                 self._session.refused(command.channel, text, parts.clock())
                 return
-        await self._send(parts.dialect.subscribe(command.channel, token))
+        await self._send(HiddenText(parts.dialect.subscribe(command.channel, token)))
 
     async def _send(self, frame: str) -> None:
         if not self._alive:
