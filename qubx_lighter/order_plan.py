@@ -132,6 +132,8 @@ class OrderPlanner:
         if spot and terms.has_trigger:
             raise _wrong(market, "stop and take-profit orders are of perpetual markets alone: spot has no mark price")
         reduce_only = bool(resolve_reduce_only(options)) and not spot  # which Qubx sets by itself, and spot has not
+        if request.side not in ("BUY", "SELL"):
+            raise InvalidOrderParameters(f"side {request.side!r} is neither BUY nor SELL")
         is_ask = request.side == "SELL"
         order = OrderFields(
             market_id=market.market_id,

@@ -374,6 +374,22 @@ def test_what_makes_no_group_is_refused(
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("side", ["sell", "ASK", ""])
+def test_a_side_that_is_neither_buy_nor_sell_is_no_buy(desk: Desk, side: str) -> None:
+    instrument, market = desk.markets["ETH-USDC"]
+    request = OrderRequest(
+        client_id="qubx_ETH-USDC_17912345678",
+        instrument=instrument,
+        quantity=0.5,
+        price=3990.0,
+        order_type="LIMIT",  # type: ignore[arg-type]
+        side=side,  # type: ignore[arg-type]
+        time_in_force="gtc",
+    )
+    with pytest.raises(InvalidOrderParameters, match="neither BUY nor SELL"):
+        desk.planner.plan(request, market)
+
+
 @pytest.mark.parametrize(
     ("kind", "price", "tif", "options", "text"),
     [

@@ -235,7 +235,11 @@ def select(
     if twap and qubx_type not in ("MARKET", "LIMIT"):
         raise ValueError(f"a TWAP cannot be {qubx_type}")
     order_type = OrderType.TWAP if twap else _TYPES[qubx_type, trigger_type]
-    asked = _POST_ONLY if post_only else _TIMES_IN_FORCE[word]
+    asked = _TIMES_IN_FORCE[word]
+    if post_only:
+        if asked is _IOC:
+            raise ValueError("an order that never rests (ioc) cannot be post-only")
+        asked = _POST_ONLY
     wanted = _DEFAULTS[order_type] if asked is None else asked
     terms = TABLE.get((order_type, wanted))
     if terms is None:

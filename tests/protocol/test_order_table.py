@@ -47,6 +47,8 @@ def test_a_twap_is_worked_till_its_time(qubx_type: str) -> None:
 
 def test_post_only_is_an_option_too() -> None:
     assert POST_ONLY is select("LIMIT", "gtc", post_only=True).time_in_force
+    with pytest.raises(ValueError, match="cannot be post-only"):
+        select("LIMIT", "ioc", post_only=True)
 
 
 @pytest.mark.parametrize("qubx_type", QUBX_TYPES)
