@@ -7,7 +7,8 @@ from typing import Final
 
 from qubx_lighter.constants import NIL_MARKET_INDEX, Code
 from qubx_lighter.errors import VenueError
-from qubx_lighter.sim.exchange.engine import NEWEST, Engine
+from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.exchange.view import NEWEST
 from qubx_lighter.sim.markets.market_history import LATEST_MS
 from qubx_lighter.sim.model.specs import PERPETUAL, SPOT, MarketSpec
 

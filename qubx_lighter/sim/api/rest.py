@@ -23,7 +23,8 @@ from qubx_lighter.sim.api.rest_history import RestHistory
 from qubx_lighter.sim.api.rest_markets import RestMarkets
 from qubx_lighter.sim.api.rest_money import RestMoney
 from qubx_lighter.sim.exchange import batches
-from qubx_lighter.sim.exchange.engine import NEWEST, Engine
+from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.exchange.view import NEWEST
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.model.commands import Command, Result
 from qubx_lighter.sim.model.records import DELEVERAGE, LIQUIDATION, TRADE, Order, Trade

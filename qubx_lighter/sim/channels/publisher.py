@@ -20,7 +20,8 @@ from qubx_lighter.sim.channels import asset_feed, candle_feed, stats_feed
 from qubx_lighter.sim.channels.asset_feed import AssetFeed
 from qubx_lighter.sim.channels.candle_feed import CandleFeed
 from qubx_lighter.sim.channels.stats_feed import StatsFeed
-from qubx_lighter.sim.exchange.engine import NEWEST, Engine
+from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.exchange.view import NEWEST
 from qubx_lighter.sim.faults import Faults, Kind
 from qubx_lighter.sim.model.events import (
     AssetsChanged,

@@ -234,7 +234,7 @@ def test_taken_transactions_are_found_by_hash(desk: Desk) -> None:
 
 
 def test_old_transactions_are_forgotten(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qubx_lighter.sim.exchange.engine._TRANSACTIONS", 2)
+    monkeypatch.setattr("qubx_lighter.sim.exchange.tx_log._KEPT", 2)
     for _ in range(3):
         desk.cancel_all()
     assert [None, 1, 2] == [
