@@ -22,7 +22,7 @@ from qubx_lighter.sim.api import admin, auth
 from qubx_lighter.sim.api.limits import Limits, LimitSettings
 from qubx_lighter.sim.api.rest import Rest, answer_errors, faulty, limited
 from qubx_lighter.sim.api.stream import Connection
-from qubx_lighter.sim.channels.publisher import Channels
+from qubx_lighter.sim.channels.publisher import Publisher
 from qubx_lighter.sim.exchange import batches
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.faults import Faults, Kind
@@ -93,7 +93,7 @@ class Server:
         self.idle_s = idle_s
         self.faults = faults or Faults()
         self.limits = Limits(engine, now, limits)
-        self.channels = Channels(engine, now, self.faults)
+        self.channels = Publisher(engine, now, self.faults)
         self._journal = journal
         self._connections: set[Connection] = set()
         self._runner: web.AppRunner | None = None

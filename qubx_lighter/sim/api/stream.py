@@ -19,7 +19,8 @@ from loguru import logger
 from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import VenueError
 from qubx_lighter.sim.api.limits import Limits
-from qubx_lighter.sim.channels.publisher import Channel, Channels
+from qubx_lighter.sim.channels.channel import Channel
+from qubx_lighter.sim.channels.publisher import Publisher
 from qubx_lighter.sim.exchange import batches
 from qubx_lighter.sim.exchange.batches import TxTypeNumber
 from qubx_lighter.sim.faults import Faults, Kind
@@ -61,7 +62,7 @@ class _Message(msgspec.Struct):
 class Venue(Protocol):
     """What a connection needs of the server."""
 
-    channels: Channels
+    channels: Publisher
     faults: Faults
     limits: Limits
     replays: Mapping[str, Recording]

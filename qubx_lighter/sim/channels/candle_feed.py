@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from qubx_lighter.constants import RESOLUTIONS
-from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.exchange.view import View
 from qubx_lighter.sim.markets.candles import TIME, Rows
 from qubx_lighter.sim.markets.market_history import MarketHistory
 from qubx_lighter.sim.model.specs import MarketSpec
@@ -80,13 +80,13 @@ class CandleFeed:
     """The candle channels of all markets.
 
     Args:
-        engine: the venue.
+        view: of the venue.
         now: the wall clock, µs.
         send: sends a frame to a channel's subscribers; writes it only if there are any, and tells whether there are.
     """
 
-    def __init__(self, engine: Engine, now: Callable[[], int], send: Callable[[str, Callable[[], str]], bool]) -> None:
-        self._engine = engine
+    def __init__(self, view: View, now: Callable[[], int], send: Callable[[str, Callable[[], str]], bool]) -> None:
+        self._view = view
         self._now = now
         self._send = send
         self._feeds: dict[str, _Feed] = {}
@@ -95,11 +95,11 @@ class CandleFeed:
         """Write the first frame of a subscription; those who were there before get what waits for them first."""
         key = f"{kind}:{market_id}:{resolution}"
         if key not in self._feeds:
-            spec, history = self._engine.markets[market_id], self._engine.history(market_id)
+            spec, history = self._view.markets[market_id], self._view.history(market_id)
             self._feeds[key] = _Feed(kind, spec, history, resolution)
         feed = self._feeds[key]
         self._flush(feed)
-        now = max(self._now(), self._engine.now)
+        now = max(self._now(), self._view.now)
         return frames.candles("subscribed", key, feed.at(now // 1000), self._now())
 
     def flush(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.exchange.view import View
 from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.sim.wire import frames, market_rows, texts
 from qubx_lighter.sim.wire.texts import Row
@@ -32,23 +32,23 @@ class StatsFeed:
 
     Args:
         kind: the channel.
-        engine: the venue.
+        view: of the venue.
         now: the wall clock, µs.
         send: sends a frame to a channel's subscribers, if there are any.
     """
 
     def __init__(
-        self, kind: str, engine: Engine, now: Callable[[], int], send: Callable[[str, Callable[[], str]], bool]
+        self, kind: str, view: View, now: Callable[[], int], send: Callable[[str, Callable[[], str]], bool]
     ) -> None:
         self._kind = kind
-        self._engine = engine
+        self._view = view
         self._now = now
         self._send = send
         self._sent: dict[int, Row] = {}
 
     def has(self, market_id: int) -> bool:
         """Tell whether the channel is about a market."""
-        spec = self._engine.markets[market_id]
+        spec = self._view.markets[market_id]
         return spec.is_listed and (spec.is_spot if self._kind == SPOT else spec.is_perpetual)
 
     def snapshot(self, number: int) -> str:
@@ -57,7 +57,7 @@ class StatsFeed:
         if number == ALL:
             stats = {str(spec.market_id): self._row(spec, now) for spec in self._markets()}
             return frames.market_stats("subscribed", f"{self._kind}:all", stats, now)
-        row = self._row(self._engine.markets[number], now)
+        row = self._row(self._view.markets[number], now)
         return frames.market_stats("subscribed", f"{self._kind}:{number}", row, now)
 
     def flush(self) -> None:
@@ -76,15 +76,15 @@ class StatsFeed:
             self._send(name, lambda name=name, row=row: frames.market_stats("update", name, row, now))  # type: ignore[misc]
 
     def _markets(self) -> list[MarketSpec]:
-        return [spec for spec in self._engine.markets.values() if self.has(spec.market_id)]
+        return [spec for spec in self._view.markets.values() if self.has(spec.market_id)]
 
     def _row(self, spec: MarketSpec, now: int) -> Row:
         return self._spot_row(spec, now) if self._kind == SPOT else self._perpetual_row(spec, now)
 
     def _perpetual_row(self, spec: MarketSpec, now: int) -> Row:
-        history, hour = self._engine.history(spec.market_id), now // _HOUR_US
-        mark = self._engine.mark_price_ticks(spec.market_id)
-        interest = self._engine.quote_micro(spec.market_id, mark, self._engine.open_interest_lots(spec.market_id))
+        history, hour = self._view.history(spec.market_id), now // _HOUR_US
+        mark = self._view.mark_price_ticks(spec.market_id)
+        interest = self._view.quote_micro(spec.market_id, mark, self._view.open_interest_lots(spec.market_id))
         premium = history.index.at(now)
         return {
             "symbol": spec.symbol,
@@ -105,18 +105,18 @@ class StatsFeed:
         }
 
     def _spot_row(self, spec: MarketSpec, now: int) -> Row:
-        history = self._engine.history(spec.market_id)
+        history = self._view.history(spec.market_id)
         return {
             "symbol": spec.symbol,
             "market_id": spec.market_id,
-            "index_price": texts.price_text(spec, self._engine.mark_price_ticks(spec.market_id)),
+            "index_price": texts.price_text(spec, self._view.mark_price_ticks(spec.market_id)),
             "mid_price": self._touch(spec)["mid_price"],
             "last_trade_price": texts.price_text(spec, history.last_trade_ticks()),
         } | market_rows.daily_figures(spec, history.last_day(now // 1000))
 
     def _touch(self, spec: MarketSpec) -> Row:
         """Write the best prices and their middle; empty texts where a side is."""
-        book = self._engine.book(spec.market_id)
+        book = self._view.book(spec.market_id)
         bid, ask = book.best_bid_ticks, book.best_ask_ticks
         return {
             "mid_price": texts.decimal_text((bid + ask) * 5, spec.price_decimals + 1) if bid and ask else "",

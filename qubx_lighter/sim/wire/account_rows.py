@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.accounts.margin import Risk, is_isolated
-from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.exchange.view import View
 from qubx_lighter.sim.model.records import LIQUIDATION, PENDING, Notification, Pool, Position, TriggerStatus
 from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.sim.wire.texts import MICRO, Row, decimal_text, micro_text, percent_text, price_text, size_text
@@ -24,14 +24,14 @@ def entry_ticks(spec: MarketSpec, position: Position) -> int:
     return ticks
 
 
-def position_row(engine: Engine, account: Account, position: Position, mark_ticks: int = 0) -> Row:
+def position_row(view: View, account: Account, position: Position, mark_ticks: int = 0) -> Row:
     """Write a position, at today's mark price if no other is given; a flat one has size zero and sign 1."""
-    spec = engine.markets[position.market_id]
-    lots, mark = abs(position.lots), mark_ticks or engine.mark_price_ticks(position.market_id)
+    spec = view.markets[position.market_id]
+    lots, mark = abs(position.lots), mark_ticks or view.mark_price_ticks(position.market_id)
     orders = [order for order in account.orders.values() if order.market_id == position.market_id]
     pending = sum(order.status == PENDING for order in orders)
     tied = sum(order.reduce_only and order.trigger_status != TriggerStatus.PARENT_ORDER for order in orders)
-    liquidation_ticks = engine.liquidation_price_ticks(account.account_index, position.market_id)
+    liquidation_ticks = view.liquidation_price_ticks(account.account_index, position.market_id)
     paid = {"total_funding_paid_out": micro_text(position.funding_paid_micro)} if position.funding_paid_micro else {}
     return {
         "market_id": position.market_id,
@@ -43,8 +43,8 @@ def position_row(engine: Engine, account: Account, position: Position, mark_tick
         "sign": -1 if position.lots < 0 else 1,
         "position": size_text(spec, lots),
         "avg_entry_price": price_text(spec, entry_ticks(spec, position)),
-        "position_value": micro_text(engine.quote_micro(position.market_id, mark, lots)),
-        "unrealized_pnl": micro_text(engine.unrealized_micro(position, mark) if lots else 0),
+        "position_value": micro_text(view.quote_micro(position.market_id, mark, lots)),
+        "unrealized_pnl": micro_text(view.unrealized_micro(position, mark) if lots else 0),
         "realized_pnl": micro_text(position.realized_pnl_micro),
         "liquidation_price": price_text(spec, liquidation_ticks) if liquidation_ticks else "0",
         **paid,
@@ -55,36 +55,36 @@ def position_row(engine: Engine, account: Account, position: Position, mark_tick
     }
 
 
-def position_rows(engine: Engine, account: Account) -> dict[str, Row]:
+def position_rows(view: View, account: Account) -> dict[str, Row]:
     """Write the positions in perpetuals by market id, flat ones too."""
     return {
-        str(market_id): position_row(engine, account, row)
+        str(market_id): position_row(view, account, row)
         for market_id, row in account.positions.items()
-        if engine.markets[market_id].is_perpetual
+        if view.markets[market_id].is_perpetual
     }
 
 
-def option_position_rows(engine: Engine, account: Account) -> list[Row]:
+def option_position_rows(view: View, account: Account) -> list[Row]:
     """Write the positions in binary options, those that are open."""
     return [
         {
             "market_id": market_id,
             "entry_quote": micro_text(row.entry_quote_micro),
-            "avg_entry_price": price_text(engine.markets[market_id], entry_ticks(engine.markets[market_id], row)),
+            "avg_entry_price": price_text(view.markets[market_id], entry_ticks(view.markets[market_id], row)),
             "sign": -1 if row.lots < 0 else 1,
-            "size": size_text(engine.markets[market_id], abs(row.lots)),
+            "size": size_text(view.markets[market_id], abs(row.lots)),
         }
         for market_id, row in account.positions.items()
-        if row.lots and not engine.markets[market_id].is_perpetual
+        if row.lots and not view.markets[market_id].is_perpetual
     ]
 
 
-def stats_row(engine: Engine, account: Account) -> Row:
+def stats_row(view: View, account: Account) -> Row:
     """Write an account's figures: those of its cross positions, and those of all, which come without a name too."""
     index = account.account_index
-    cross, isolated = engine.cross_risk(index), engine.isolated_risks(index)
+    cross, isolated = view.cross_risk(index), view.isolated_risks(index)
     notionals = {
-        row.market_id: engine.quote_micro(row.market_id, engine.mark_price_ticks(row.market_id), abs(row.lots))
+        row.market_id: view.quote_micro(row.market_id, view.mark_price_ticks(row.market_id), abs(row.lots))
         for row in account.positions.values()
     }
     everything = sum(notionals.values())
@@ -94,7 +94,7 @@ def stats_row(engine: Engine, account: Account) -> Row:
         value_micro=cross.value_micro + sum(risk.value_micro for risk in isolated.values()),
         initial_micro=cross.initial_micro + sum(risk.initial_micro for risk in isolated.values()),
     )
-    of_all = _figures(total, everything, engine.available_balance_micro(index))
+    of_all = _figures(total, everything, view.available_balance_micro(index))
     of_cross = _figures(cross, everything - apart, cross.value_micro - cross.initial_micro)
     if account.is_unified:
         of_all, of_cross = (figures | {"collateral": _collateral_text(account)} for figures in (of_all, of_cross))
@@ -118,10 +118,10 @@ def _collateral_text(account: Account) -> str:
     return micro_text(0 if account.is_unified else account.collateral_micro)
 
 
-def account_row(engine: Engine, account: Account) -> Row:
+def account_row(view: View, account: Account) -> Row:
     """Write an account as ``GET account`` shows it, but for its ``assets``."""
     index = account.account_index
-    cross = engine.cross_risk(index)
+    cross = view.cross_risk(index)
     isolated_ids = {row.market_id for row in account.positions.values() if is_isolated(row)}
     return {
         "code": 0,
@@ -133,10 +133,10 @@ def account_row(engine: Engine, account: Account) -> Row:
         "total_order_count": len(account.orders),
         "total_isolated_order_count": sum(order.market_id in isolated_ids for order in account.orders.values()),
         "pending_order_count": sum(order.status == PENDING for order in account.orders.values()),
-        "available_balance": micro_text(engine.available_balance_micro(index)),
+        "available_balance": micro_text(view.available_balance_micro(index)),
         "status": 1,
         "collateral": _collateral_text(account),
-        "transaction_time": engine.now,
+        "transaction_time": view.now,
         "account_index": index,
         "name": "",
         "description": "",
@@ -147,8 +147,8 @@ def account_row(engine: Engine, account: Account) -> Row:
         "created_at": account.created_at // MICRO,
         "metadata": {"color": ""},
         "agent_enabled": False,
-        "positions": list(position_rows(engine, account).values()),
-        "total_asset_value": micro_text(engine.total_value_micro(index)),
+        "positions": list(position_rows(view, account).values()),
+        "total_asset_value": micro_text(view.total_value_micro(index)),
         "cross_asset_value": micro_text(cross.value_micro),
         "cross_initial_margin_requirement": micro_text(cross.initial_micro),
         "cross_maintenance_margin_requirement": micro_text(cross.maintenance_micro),
@@ -156,7 +156,7 @@ def account_row(engine: Engine, account: Account) -> Row:
         "shares": share_rows(account),
         "pending_unlocks": [],
         "approved_integrators": [],
-        "bo_positions": option_position_rows(engine, account),
+        "bo_positions": option_position_rows(view, account),
     }
 
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from qubx_lighter.sim.accounts.assets import USDC, Holding
 from qubx_lighter.sim.accounts.ledger import Account
-from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.exchange.transfers import least_transfer, least_withdrawal
+from qubx_lighter.sim.exchange.view import View
 from qubx_lighter.sim.model.specs import AssetSpec, MarketSpec
 from qubx_lighter.sim.wire.texts import Row, decimal_text, micro_text, price_text
 
@@ -21,12 +21,12 @@ def units_text(asset: AssetSpec, units: int) -> str:
     return decimal_text(units, asset.decimals)
 
 
-def account_assets(engine: Engine, account: Account) -> dict[str, Row]:
+def account_assets(view: View, account: Account) -> dict[str, Row]:
     """Write what an account has by asset id; its collateral is the margin balance of USDC, also where that is all."""
     held = {USDC.asset_id: Holding()} | account.assets
     return {
         str(asset_id): {
-            "symbol": (asset := engine.assets[asset_id]).symbol,
+            "symbol": (asset := view.assets[asset_id]).symbol,
             "asset_id": asset_id,
             "balance": units_text(asset, holding.balance),
             "locked_balance": units_text(asset, holding.locked),
@@ -38,13 +38,13 @@ def account_assets(engine: Engine, account: Account) -> dict[str, Row]:
     }
 
 
-def entry_prices(engine: Engine, account: Account) -> dict[str, Row]:
+def entry_prices(view: View, account: Account) -> dict[str, Row]:
     """Write at what prices an account bought what it still has, by asset id."""
     return {
         str(asset_id): {
             "asset_id": asset_id,
-            "avg_entry_price": micro_text(holding.cost_micro * engine.assets[asset_id].scale // holding.bought_units),
-            "asset_size": units_text(engine.assets[asset_id], holding.bought_units),
+            "avg_entry_price": micro_text(holding.cost_micro * view.assets[asset_id].scale // holding.bought_units),
+            "asset_size": units_text(view.assets[asset_id], holding.bought_units),
             "last_trade_id": holding.last_trade_id,
         }
         for asset_id, holding in account.assets.items()
@@ -52,14 +52,14 @@ def entry_prices(engine: Engine, account: Account) -> dict[str, Row]:
     }
 
 
-def asset_detail(engine: Engine, asset: AssetSpec) -> Row:
+def asset_detail(view: View, asset: AssetSpec) -> Row:
     """Write an asset as ``assetDetails`` does; its price is that of its spot market, else of the perpetual of its name."""
-    held = (account.assets.get(asset.asset_id) for account in engine.accounts())
+    held = (account.assets.get(asset.asset_id) for account in view.accounts())
     supplied = sum(holding.balance for holding in held if holding is not None)
-    priced = _priced_by(engine, asset)
+    priced = _priced_by(view, asset)
     price = "1.000000"
     if asset != USDC:
-        price = price_text(priced, engine.mark_price_ticks(priced.market_id)) if priced is not None else "0"
+        price = price_text(priced, view.mark_price_ticks(priced.market_id)) if priced is not None else "0"
     return {
         "asset_id": asset.asset_id,
         "symbol": asset.symbol,
@@ -82,8 +82,8 @@ def asset_detail(engine: Engine, asset: AssetSpec) -> Row:
     }
 
 
-def _priced_by(engine: Engine, asset: AssetSpec) -> MarketSpec | None:
-    listed = engine.listed()
+def _priced_by(view: View, asset: AssetSpec) -> MarketSpec | None:
+    listed = view.listed()
     spot = (spec for spec in listed if spec.is_spot and spec.base_asset_id == asset.asset_id)
     perpetual = (spec for spec in listed if spec.is_perpetual and spec.symbol == asset.symbol)
     return next(spot, None) or next(perpetual, None)

@@ -13,7 +13,7 @@ import msgspec
 
 from qubx_lighter.constants import CODE_OK
 from qubx_lighter.sim.accounts.ledger import Account
-from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.exchange.view import View
 from qubx_lighter.sim.model.records import TRADE, Notification, Order, Trade
 from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.sim.wire import account_rows, order_rows, texts
@@ -183,11 +183,11 @@ def market_stats(kind: str, key: str, stats: Row, now: int) -> str:
 # --- accounts --------------------------------------------------------------------------------------------------------
 
 
-def account_orders(kind: str, engine: Engine, account_index: int, orders: Iterable[Order]) -> str:
+def account_orders(kind: str, view: View, account_index: int, orders: Iterable[Order]) -> str:
     """Write orders by market."""
     by_market: dict[str, list[Row]] = {}
     for order in orders:
-        row = order_rows.order_row(engine.markets[order.market_id], order)
+        row = order_rows.order_row(view.markets[order.market_id], order)
         by_market.setdefault(str(order.market_id), []).append(row)
     return encode(
         {
@@ -306,32 +306,32 @@ def account_tx(account_index: int, txs: list[Row] | None) -> str:
     return encode({"channel": channel, "txs": txs, "type": "update/account_tx"})
 
 
-def notifications(kind: str, account_index: int, notified: Iterable[Notification], engine: Engine) -> str:
+def notifications(kind: str, account_index: int, notified: Iterable[Notification], view: View) -> str:
     """Write what an account was told."""
     return encode(
         {
             "channel": f"notification:{account_index}",
-            "notifs": [account_rows.notification_row(engine.markets[row.market_id], row) for row in notified],
+            "notifs": [account_rows.notification_row(view.markets[row.market_id], row) for row in notified],
             "type": f"{kind}/notification",
         }
     )
 
 
-def trade_rows_by_market(engine: Engine, newest_first: Iterable[Trade]) -> dict[str, list[Row]]:
+def trade_rows_by_market(view: View, newest_first: Iterable[Trade]) -> dict[str, list[Row]]:
     """Write trades, each market's apart."""
     by_market: dict[str, list[Row]] = {}
     for trade in newest_first:
-        row = order_rows.trade_row(engine.markets[trade.market_id], trade)
+        row = order_rows.trade_row(view.markets[trade.market_id], trade)
         by_market.setdefault(str(trade.market_id), []).append(row)
     return by_market
 
 
-def volumes(engine: Engine, account_index: int) -> Row:
+def volumes(view: View, account_index: int) -> Row:
     """Count an account's trades and their notional over the venue's four periods, as far as they are remembered."""
     result: Row = {}
-    known = engine.trades(account_index=account_index)
+    known = view.trades(account_index=account_index)
     for name, period in _PERIODS.items():
-        counted = [trade.quote_micro for trade in known if trade.time >= engine.now - period]
+        counted = [trade.quote_micro for trade in known if trade.time >= view.now - period]
         result[f"{name}_trades_count"] = len(counted)
         result[f"{name}_volume"] = sum(counted) / 10**6
     return result

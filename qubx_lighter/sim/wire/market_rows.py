@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from qubx_lighter.sim.exchange.engine import Engine
+from qubx_lighter.sim.exchange.view import View
 from qubx_lighter.sim.markets.market_history import Day
 from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.sim.wire.texts import MICRO_DECIMALS, Row, micro_text, percent_text, price_text, size_text
 
 
-def market_row(engine: Engine, spec: MarketSpec) -> Row:
+def market_row(view: View, spec: MarketSpec) -> Row:
     """Write a market as ``orderBooks`` lists it."""
-    interest = engine.quote_micro(
-        spec.market_id, engine.mark_price_ticks(spec.market_id), engine.open_interest_lots(spec.market_id)
+    interest = view.quote_micro(
+        spec.market_id, view.mark_price_ticks(spec.market_id), view.open_interest_lots(spec.market_id)
     )
     return _market_rules(spec) | {"open_interest": micro_text(interest)}
 
@@ -49,17 +49,17 @@ def _market_rules(spec: MarketSpec) -> Row:
     }
 
 
-def market_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
+def market_detail_row(view: View, spec: MarketSpec, now_ms: int) -> Row:
     """Write a perpetual as ``orderBookDetails`` does."""
-    mark = engine.mark_price_ticks(spec.market_id)
-    premium = engine.history(spec.market_id).index.at(now_ms * 1000)
-    return _traded_row(engine, spec, now_ms) | {
+    mark = view.mark_price_ticks(spec.market_id)
+    premium = view.history(spec.market_id).index.at(now_ms * 1000)
+    return _traded_row(view, spec, now_ms) | {
         "quote_multiplier": 1,
         "default_initial_margin_fraction": spec.default_initial_margin_fraction,
         "min_initial_margin_fraction": spec.min_initial_margin_fraction,
         "maintenance_margin_fraction": spec.maintenance_margin_fraction,
         "closeout_margin_fraction": spec.closeout_margin_fraction,
-        "open_interest": float(size_text(spec, engine.open_interest_lots(spec.market_id))),
+        "open_interest": float(size_text(spec, view.open_interest_lots(spec.market_id))),
         "market_config": {
             "market_margin_mode": 0,
             "insurance_fund_account_index": 281474976710655,
@@ -81,14 +81,14 @@ def market_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
     }
 
 
-def spot_detail_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
+def spot_detail_row(view: View, spec: MarketSpec, now_ms: int) -> Row:
     """Write a spot market as ``orderBookDetails`` does."""
-    return _traded_row(engine, spec, now_ms) | {"open_interest": micro_text(0)}
+    return _traded_row(view, spec, now_ms) | {"open_interest": micro_text(0)}
 
 
-def _traded_row(engine: Engine, spec: MarketSpec, now_ms: int) -> Row:
+def _traded_row(view: View, spec: MarketSpec, now_ms: int) -> Row:
     """Write the rules of a market, and its last day."""
-    history = engine.history(spec.market_id)
+    history = view.history(spec.market_id)
     day = history.last_day(now_ms)
     return (
         _market_rules(spec)

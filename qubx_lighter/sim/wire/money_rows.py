@@ -6,8 +6,8 @@ from typing import Final
 
 from qubx_lighter.constants import Route
 from qubx_lighter.sim.accounts.ledger import Account
-from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.exchange.transfers import WITHDRAWAL_DELAY_S
+from qubx_lighter.sim.exchange.view import View
 from qubx_lighter.sim.model.records import BRIDGE_DEPOSIT, BRIDGE_WITHDRAWAL, MoneyMove
 from qubx_lighter.sim.wire.account_rows import account_row, share_rows
 from qubx_lighter.sim.wire.asset_rows import account_assets, units_text
@@ -31,12 +31,12 @@ _OF_SUB_ACCOUNT: Final = (
 _ROUTES: Final = {Route.PERPS: "perps", Route.SPOT: "spot"}
 
 
-def bridge_row(engine: Engine, move: MoneyMove, now: int) -> Row:
+def bridge_row(view: View, move: MoneyMove, now: int) -> Row:
     """Write a deposit or withdrawal; the latter can be claimed on the chain after a while. Times in µs."""
     row: Row = {
         "id": str(move.move_id),
         "asset_id": move.money.asset_id,
-        "amount": units_text(engine.assets[move.money.asset_id], move.money.units),
+        "amount": units_text(view.assets[move.money.asset_id], move.money.units),
         "timestamp": move.time // 1000,
         "status": "completed",
         "l1_tx_hash": "",
@@ -47,16 +47,16 @@ def bridge_row(engine: Engine, move: MoneyMove, now: int) -> Row:
     return row
 
 
-def transfer_row(engine: Engine, move: MoneyMove) -> Row:
+def transfer_row(view: View, move: MoneyMove) -> Row:
     """Write a transfer."""
     money = move.money
-    sender, receiver = engine.account(money.from_account), engine.account(money.to_account)
+    sender, receiver = view.account(money.from_account), view.account(money.to_account)
     assert sender is not None, "it had the money"
     assert receiver is not None, "it has the money"
     return {
         "id": str(move.move_id),
         "asset_id": money.asset_id,
-        "amount": units_text(engine.assets[money.asset_id], money.units),
+        "amount": units_text(view.assets[money.asset_id], money.units),
         "fee": micro_text(money.fee_micro),
         "timestamp": move.time // 1000,
         "type": move.kind,
@@ -75,17 +75,17 @@ def is_transfer(move: MoneyMove) -> bool:
     return move.kind not in (BRIDGE_DEPOSIT, BRIDGE_WITHDRAWAL)
 
 
-def sub_account_row(engine: Engine, account: Account) -> Row:
+def sub_account_row(view: View, account: Account) -> Row:
     """Write an account as the list of an owner's accounts does: in short."""
-    row = account_row(engine, account)
+    row = account_row(view, account)
     return {name: row[name] for name in _OF_SUB_ACCOUNT}
 
 
-def pool_row(engine: Engine, account: Account, holder: Account | None) -> Row:
+def pool_row(view: View, account: Account, holder: Account | None) -> Row:
     """Write a pool, and what an account holds of it; performance figures are those of a pool without a past."""
     pool = account.pool
     assert pool is not None, "only of pools"
-    value = micro_text(engine.total_value_micro(account.account_index))
+    value = micro_text(view.total_value_micro(account.account_index))
     row: Row = {
         "code": 0,
         "account_index": account.account_index,
@@ -102,7 +102,7 @@ def pool_row(engine: Engine, account: Account, holder: Account | None) -> Row:
         "total_shares": pool.total_shares,
         "annual_percentage_yield": 0,
         "sharpe_ratio": 0,
-        "assets": list(account_assets(engine, account).values()),
+        "assets": list(account_assets(view, account).values()),
     }
     held = (
         [share for share in share_rows(holder) if share["public_pool_index"] == account.account_index] if holder else []

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from qubx_lighter.protocol import wire
-from qubx_lighter.sim.channels.publisher import Channels
+from qubx_lighter.sim.channels.publisher import Publisher
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.feeds.synthetic import Synthetic
 from qubx_lighter.sim.markets import listing
@@ -21,7 +21,7 @@ class Rig:
     def __init__(self) -> None:
         self.now = 490_000 * HOUR_US
         self.engine = Engine(seed=1)
-        self.channels = Channels(self.engine, lambda: self.now)
+        self.channels = Publisher(self.engine, lambda: self.now)
         self.texts: list[str] = []
         specs = listing.choose(["ETH", "BTC"])
         for spec in specs:
