@@ -7,17 +7,16 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.programs import QUBX, ROOT, process, started_venue
+from tests.waiting import PATIENCE_S, until
 
 SECONDS = 60
 MARKETS = 50
-PATIENCE_S = 90.0
 
 STRATEGY = """
 import json, os, time
@@ -91,11 +90,7 @@ def test_every_type_of_fifty_markets_flows_for_a_minute_without_a_warning(tmp_pa
         }
         command = [*QUBX, "run", str(tmp_path / "config.yml"), "--paper"]
         with process(command, cwd=tmp_path, env=environment) as running:
-            deadline = time.monotonic() + PATIENCE_S
-            while not report.exists():
-                assert running.poll() is None, running.communicate()[0]
-                assert time.monotonic() < deadline, "no data came"
-                time.sleep(0.2)
+            until(report.exists, running)
             try:
                 running.wait(SECONDS)
             except subprocess.TimeoutExpired:

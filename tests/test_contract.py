@@ -43,6 +43,7 @@ from qubx_lighter.sim.faults import Kind
 from qubx_lighter.sim.model import commands
 from tests.live import BTC, ETH, US, Desk, LiveVenue, LoopThread
 from tests.reconciling import Reconciling
+from tests.waiting import until
 
 ORDERS, TRADES = f"account_all_orders:{US}", f"account_all_trades:{US}"
 CREATE, CANCEL, AMEND = (str(int(tx)) for tx in (TxType.CREATE_ORDER, TxType.CANCEL_ORDER, TxType.MODIFY_ORDER))
@@ -473,10 +474,7 @@ def test_without_rate_limiting_subscriptions_are_paced_all_the_same(tmp_path: Pa
         found: dict[str, int] = provider.stats()  # type: ignore[attr-defined]
         return found
 
-    deadline = time.monotonic() + 20
-    while stats()["acknowledged"] < 150 or stats()["queued"] < 100:
-        assert time.monotonic() < deadline, stats()
-        time.sleep(0.02)
+    until(lambda: stats()["acknowledged"] >= 150 and stats()["queued"] >= 100, patience_s=20.0, shown=stats)
     refused = [value for name, value in stats().items() if name in ("errors", "refused", "ack_timeouts")]
     assert [0] * len(refused) == refused, stats()
     provider.close()

@@ -175,7 +175,7 @@ async def test_every_captured_book_frame_is_one_book_equal_to_a_plain_one(
     last = json.loads(rest[-1])["timestamp"] * 1_000_000
     async with asyncio.timeout(10):
         while rig.provider.stats()["frames"] < len(rest) + 2:  # the welcome and the snapshot are frames too
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
     found += await rig.take(rig.waiting)
     shown = {len(item.bids): {} for item in found}
     for item in found:
@@ -474,7 +474,7 @@ async def test_a_strategy_that_lags_sees_the_newest_book_when_it_comes_round(rig
     await venue.send("trade:0", trades(1, 2))
     async with asyncio.timeout(5):
         while rig.waiting < 5_003:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
     before = await asyncio.to_thread(lambda: [rig.provider.channel.receive(5) for _ in range(5_003)])
     assert [1, 2] == [item[2].trade_id for item in before[5_001:]]
     assert 99.69 == (await rig.next())[2].top_bid

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import yaml
 from tests.documents import Block, all_blocks
 from tests.live import BTC, ETH, US, LiveVenue
 from tests.programs import QUBX, ROOT, process
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 90.0
 SNIPPETS = [block for block in all_blocks("python") if re.search(r"\bctx\b", block.text)]
 
 STRATEGY = """
@@ -105,12 +104,13 @@ def test_a_strategy_says_what_the_documents_have_it_say(tmp_path: Path) -> None:
     }
     command = [*QUBX, "run", str(config), "-a", str(venue.accounts_file)]
     with process(command, cwd=tmp_path, env=environment) as running:
-        deadline = time.monotonic() + PATIENCE_S
-        while len(said(report)["said"]) < len(snippets) or effects(venue.venue.url) != EXPECTED:
-            assert running.poll() is None, running.communicate()[0]
-            assert time.monotonic() < deadline, (said(report), effects(venue.venue.url))
-            venue.quote(ETH, 399_900, 400_000, lots=1_000)  # it moves nothing, and is shown
-            time.sleep(0.2)
+        until(
+            lambda: len(said(report)["said"]) == len(snippets) and effects(venue.venue.url) == EXPECTED,
+            running,
+            every_s=0.2,
+            meanwhile=lambda: venue.quote(ETH, 399_900, 400_000, lots=1_000),  # it moves nothing, and is shown
+            shown=lambda: (said(report), effects(venue.venue.url)),
+        )
         running.send_signal(signal.SIGINT)
         output, _ = running.communicate(timeout=PATIENCE_S)
     venue.close()

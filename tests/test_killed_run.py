@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import yaml
 from qubx_lighter.sim.model import commands
 from tests.live import BTC, ETH, MAKER, US, LiveVenue
 from tests.programs import EXAMPLES, QUBX, ROOT, process
-
-PATIENCE_S = 60.0
+from tests.waiting import PATIENCE_S, until
 
 
 def command(folder: Path, venue: LiveVenue) -> list[str]:
@@ -43,12 +41,7 @@ def stir(venue: LiveVenue) -> None:
 
 def wait_for(condition: Callable[[], object], running: subprocess.Popen[str], venue: LiveVenue) -> None:
     """Wait for what a run does at the venue, while the market moves."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        stir(venue)
-        assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+    until(condition, running, every_s=0.05, meanwhile=lambda: stir(venue), shown=venue.truth)
 
 
 def test_orders_of_a_killed_run_are_cancelled_by_the_next_one(venue: LiveVenue, tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ import yaml
 
 from qubx_lighter.signer import generate_api_key
 from tests.programs import EXAMPLES, QUBX, ROOT, process, started_venue
-
-PATIENCE_S = 60.0
+from tests.waiting import PATIENCE_S, until
 
 STRATEGY = """
 import json, os
@@ -36,15 +34,6 @@ class Reporting(TwoSidedQuoter):
         super().on_execution(ctx, instrument, deal)
         self._write()
 """
-
-
-def wait_for(condition: Callable[[], object], running: subprocess.Popen[str]) -> None:
-    """Poll another process's traces until they show what is waited for."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +87,7 @@ def test_a_config_that_says_connector_lighter_trades(mode: str, venue: tuple[str
     command = [*QUBX, "run", str(config(tmp_path, url, **changes)), *more]
     report = tmp_path / "report.json"
     with process(command, cwd=tmp_path, env=environment(tmp_path)) as running:
-        wait_for(lambda: report.exists() and json.loads(report.read_text())["fills"] >= 2, running)
+        until(lambda: report.exists() and json.loads(report.read_text())["fills"] >= 2, running)
         running.send_signal(signal.SIGINT)
         output, _ = running.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in output

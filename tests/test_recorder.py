@@ -24,6 +24,7 @@ from qubx_lighter.sim.app import open_venue
 from qubx_lighter.sockets.dispatch import Handler, Listener, Lost
 from tests.programs import QUBX_LIGHTER, ROOT, process, started_venue
 from tests.sim.caller import calling
+from tests.waiting import until
 
 FRAMES = [
     b'{"channel":"order_book:7","nonce":1,"type":"update/order_book"}',
@@ -123,9 +124,7 @@ def test_everything_that_was_put_is_there_after_close(tmp_path: Path) -> None:
 def test_lines_reach_the_disk_without_a_close(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "a.jsonl.gz", flush_s=0.01)
     writer.put(recording.frame_line(1, b"{}"))
-    deadline = time.monotonic() + 10
-    while not writer.packed_bytes and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until(lambda: writer.packed_bytes, patience_s=10.0)
     assert [Line(1, b"{}", {})] == read(tmp_path / "a.jsonl.gz")
     writer.close()
 
@@ -137,8 +136,7 @@ def test_files_are_begun_anew_at_a_size(tmp_path: Path) -> None:
     for line in lines:
         writer.put(line)
         written = writer.packed_bytes
-        while writer.packed_bytes == written:
-            time.sleep(0.0005)
+        until(lambda before=written: writer.packed_bytes > before, patience_s=10.0, every_s=0.0005)  # type: ignore[misc]
     writer.close()
     assert writer.files == recording.files_of(path)
     assert 5 <= len(writer.files)
@@ -150,8 +148,7 @@ def test_files_are_begun_anew_at_an_age(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "a.jsonl.gz", rotate_s=0.0, flush_s=0.001)
     for number in range(3):
         writer.put(recording.frame_line(number, b"{}"))
-        while len(writer.files) < number + 2:
-            time.sleep(0.0005)
+        until(lambda count=number + 2: len(writer.files) >= count, patience_s=10.0, every_s=0.0005)  # type: ignore[misc]
     writer.close()
     assert [0, 1, 2] == [line.time_ns for file in writer.files for line in read(file)]
 
@@ -290,8 +287,7 @@ def test_dropped_frames_are_counted_and_told_where_they_are_missing(tmp_path: Pa
     for _ in range(5):
         source.handlers["a/1"]("update", frame)
     disk.open.set()
-    while writer._waiting:
-        time.sleep(0.001)
+    until(lambda: not writer._waiting, patience_s=10.0, every_s=0.001)
     source.handlers["a/1"]("update", frame)
     asyncio.run(running.close())
     dropped = running.dropped
@@ -341,9 +337,7 @@ def test_the_venue_plays_a_recording_of_itself(tmp_path: Path) -> None:
         ]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         with process(command, cwd=tmp_path, env=environment) as running:
-            deadline = time.monotonic() + 30
-            while len(recording.files_of(tmp_path / "a.jsonl.gz")) < 3 and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(lambda: len(recording.files_of(tmp_path / "a.jsonl.gz")) >= 3, running)
             running.send_signal(signal.SIGINT)
             output, _ = running.communicate(timeout=20)
     assert 0 == running.returncode, output
@@ -364,9 +358,7 @@ def test_a_kill_costs_a_second_at_most(tmp_path: Path) -> None:
     with started_venue(tmp_path, "--markets", "ETH") as (url, _):
         command = [*QUBX_LIGHTER, "record", "--symbols", "ETH-USDC", "--out", str(path), "--base-url", url]
         with process(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}) as running:
-            deadline = time.monotonic() + 30
-            while (not path.exists() or len(frames(path)) < 20) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(lambda: path.exists() and len(frames(path)) >= 20, running)
             running.send_signal(signal.SIGKILL)
             running.wait()
     killed = time.time_ns()

@@ -7,7 +7,6 @@ import gzip
 import heapq
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from qubx_lighter import recording
 from qubx_lighter.data import LighterDataProvider
 from qubx_lighter.plugin import PLUGIN
 from qubx_lighter.sim.app import open_venue
+from tests.waiting import until
 
 BOOKS = "order_book_0_eth.jsonl.gz"
 TRADES = "trade_0_eth.jsonl.gz"
@@ -94,10 +94,7 @@ def test_a_book_comes_after_each_captured_frame_with_the_top_20_levels_of_a_plai
         (eth,) = [i for i in provider._instruments.instruments if i.base == "ETH"]
         provider.subscribe(f"orderbook(0, {REACH})", {eth})
         items = [provider.channel.receive(10)]
-        deadline = time.monotonic() + 10
-        while provider.stats()["frames"] <= len(captured):  # the welcome is a frame too
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: provider.stats()["frames"] > len(captured), patience_s=10.0)  # the welcome is a frame too
         items += [provider.channel.receive(10) for _ in range(provider.channel._queue.qsize())]
         assert 0 == provider.stats()["snapshots_asked"]
     shown: tuple[Any, Any] = ((), ())
@@ -168,8 +165,9 @@ def test_figures_that_were_recorded_market_by_market_reach_the_provider(
     with replayed(loop, tmp_path / "a.jsonl.gz") as provider:
         (eth,) = provider._instruments.instruments
         provider.subscribe("open_interest", {eth})
-        deadline = time.monotonic() + 10
-        while (figures := provider.get_figures(eth)) is None or figures.open_interest != 26939.03844:
-            assert time.monotonic() < deadline, figures
-            time.sleep(0.01)
-        assert (0, 4001.0) == (figures.market_id, figures.mark_price)
+
+        def figures() -> Any:
+            return provider.get_figures(eth)
+
+        until(lambda: figures() is not None and figures().open_interest == 26939.03844, patience_s=10.0, shown=figures)
+        assert (0, 4001.0) == (figures().market_id, figures().mark_price)

@@ -26,6 +26,7 @@ from qubx_lighter import factory
 from qubx_lighter.protocol.limits import TIERS
 from qubx_lighter.sim.api.limits import LimitSettings
 from tests.live import LiveVenue, desk_on, venue_in
+from tests.waiting import until
 
 SERVER = shutil.which("redis-server")
 pytestmark = pytest.mark.skipif(SERVER is None, reason="no redis-server here: apt-get install redis-server")
@@ -69,19 +70,14 @@ class Redis:
         self.url = f"redis://127.0.0.1:{port}/0"
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
         self._process = subprocess.Popen([SERVER, *options], stdout=subprocess.DEVNULL)
-        self._wait(redis.Redis.from_url(self.url))
+        until(self._is_up, patience_s=10.0)
 
-    def _wait(self, client: redis.Redis) -> None:
-        deadline = time.monotonic() + 10
-        while True:
+    def _is_up(self) -> bool:
+        with redis.Redis.from_url(self.url) as client:
             try:
-                client.ping()
+                return bool(client.ping())
             except redis.ConnectionError:
-                assert time.monotonic() < deadline, "redis-server does not start"
-                time.sleep(0.02)
-            else:
-                client.close()
-                return
+                return False
 
     def end(self) -> None:
         self._process.kill()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import httpx
 import yaml
 
 from tests.programs import QUBX, ROOT, process, started_venue
-
-PATIENCE_S = 60.0
+from tests.waiting import PATIENCE_S, until
 
 STRATEGY = """
 import json, os
@@ -63,11 +61,9 @@ def test_a_strategy_holds_the_coin_and_the_perpetual_side_by_side(tmp_path: Path
         }
         command = [*QUBX, "run", str(config), "-a", str(tmp_path / "accounts.toml")]
         with process(command, cwd=tmp_path, env=environment) as running:
-            deadline = time.monotonic() + PATIENCE_S
-            while seen(report) != EXPECTED or told_money(report) != money(url):
-                assert running.poll() is None, running.communicate()[0]
-                assert time.monotonic() < deadline, report.read_text()
-                time.sleep(0.1)
+            until(
+                lambda: seen(report) == EXPECTED and told_money(report) == money(url), running, shown=report.read_text
+            )
             running.send_signal(signal.SIGINT)
             output, _ = running.communicate(timeout=PATIENCE_S)
         body = account(url)

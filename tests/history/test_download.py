@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from click.testing import CliRunner, Result
 from qubx_lighter.cli import main
 from qubx_lighter.constants import RESOLUTIONS
 from tests.programs import QUBX_LIGHTER, ROOT, process, started_venue
+from tests.waiting import until
 
 DAYS = 31
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -69,14 +69,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 def killed(line: list[str], folder: Path, size: int) -> bool:
     """Start the program and kill it when its journals hold so many bytes; tell whether it was before its end."""
     with process(line, env=environment()) as running:
-        deadline = time.monotonic() + 30
-        while running.poll() is None and time.monotonic() < deadline:
-            if sum(sizes(folder)) >= size:
-                running.send_signal(signal.SIGKILL)
-                running.wait()
-                return True
-            time.sleep(0.001)
-    return False
+        until(lambda: running.poll() is not None or sum(sizes(folder)) >= size, every_s=0.001)
+        before_its_end = running.poll() is None
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    return before_its_end
 
 
 def sizes(folder: Path) -> list[int]:
