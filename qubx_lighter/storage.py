@@ -196,7 +196,7 @@ class LighterReader(IReader):
         wanted = self._wanted(dtype, kwargs.get("price"))
         symbols = [data_id] if isinstance(data_id, str) else list(data_id) or self.get_data_id(dtype)
         markets = [self._history.market(self._market_type, symbol) for symbol in symbols]
-        ranges = self._owner.run(self._history.ranges(markets, _bounds(start, stop)))
+        ranges = self._owner.run(self._history.ranges(wanted, markets, _bounds(start, stop)))
         if chunksize > 0:
             chunks = self._chunks(wanted, symbols, markets, ranges, chunksize=max(chunksize, _LEAST_ROWS))
             return (rows[0] for rows in chunks) if isinstance(data_id, str) else (RawMultiData(rows) for rows in chunks)

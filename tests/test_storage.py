@@ -253,6 +253,22 @@ def test_any_number_of_minutes_is_added_up_exactly(
     assert [[row.get(name, 0) for row in made] for name in "ohlcvV"] == columns
 
 
+@pytest.mark.parametrize("timeframe", ["1h", "3d", "1w", "52w"])
+@pytest.mark.parametrize("symbol", ["ETH-USDC", "BTC-USDC"])  # the second does not tell its listing
+def test_the_bar_that_a_market_was_listed_in_is_its_first(
+    reader: LighterReader, venue: HistoryVenue, symbol: str, timeframe: str
+) -> None:
+    length = int(to_timedelta(timeframe).total_seconds() * 1000)
+    made = candles(venue.minutes[symbol == "BTC-USDC"], length)
+    for start in (None, "2020-01-01"):
+        chunks = list(reader.read(symbol, f"ohlc({timeframe})", start, None, 1000))
+        for parts in ([reader.read(symbol, f"ohlc({timeframe})", start)], chunks):
+            assert [row["t"] for row in made] == [time for part in parts for time in times(part)]
+            assert [row["v"] for row in made] == [
+                traded for part in parts for traded in part.data.column(5).to_pylist()
+            ]
+
+
 @pytest.mark.parametrize(
     ("dtype", "options", "text"),
     [

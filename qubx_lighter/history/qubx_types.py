@@ -30,7 +30,7 @@ from qubx_lighter.history.tables import HistoryTables, MarketName
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.markets import Market
 from qubx_lighter.pacing import is_local, rest_pace
-from qubx_lighter.protocol.timeframes import resolution_for
+from qubx_lighter.protocol.timeframes import bar_open, resolution_for
 from qubx_lighter.rate_limits import SharedLimits
 from qubx_lighter.settings import LighterSettings
 
@@ -192,13 +192,18 @@ class VenueHistory:
             self._first_ms[market.market_id] = self.now_ms() if first_ms is None else first_ms
         return self._first_ms[market.market_id]
 
-    async def ranges(self, markets: Sequence[Market], bounds: tuple[int | None, int | None]) -> list[tuple[int, int]]:
-        """Give what there is of a range for each market: from its listing on, up to now; [start, end) in ms."""
+    async def ranges(
+        self, wanted: Wanted, markets: Sequence[Market], bounds: tuple[int | None, int | None]
+    ) -> list[tuple[int, int]]:
+        """Give what there is of a range for each market, [start, end) in ms: up to now, and from its listing on.
+
+        The bar in which a market was listed counts, although it opened before: that of a week for instance.
+        """
         start_ms, end_ms = bounds
         now_ms = self.now_ms() + 1
         listed = await together(self.listed_ms(market) for market in markets)
         end_ms = now_ms if end_ms is None else min(end_ms, now_ms)
-        starts = [max(start_ms or 0, first_ms) for first_ms in listed]
+        starts = [max(start_ms or 0, bar_open(first_ms, wanted.step_ms or 1)) for first_ms in listed]
         return [(begin_ms, max(begin_ms, end_ms)) for begin_ms in starts]
 
     # --- data --------------------------------------------------------------------------------------------------------
