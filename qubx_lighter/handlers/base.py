@@ -107,6 +107,9 @@ class MarketHandler(ABC):
     def reset(self) -> None:
         """Forget what a new connection will tell anew."""
 
+    def unsay(self) -> None:  # noqa: B027 - most leave nothing out
+        """Take note that what was put out last was not delivered: it is no reason to leave the same out again."""
+
     def recover(self, rows: Sequence[Any] | None) -> list[Output]:  # noqa: ARG002 - nothing is ever missing here
         """Take the rows that were ``missing``, oldest first; None when they cannot be had: go on without, and count it."""
         self.missing = None

@@ -122,6 +122,10 @@ class OrderBookHandler(MarketHandler):
         self.quote = None
         self.awaiting = False
 
+    def unsay(self) -> None:
+        """Have the next quote be news; see the base."""
+        self.last_quote = None
+
     def current(self, views: Iterable[View]) -> list[Output]:
         """Show the book as it is; see the base."""
         quote = self.quote

@@ -59,6 +59,10 @@ class QuoteHandler(MarketHandler):
         self._nonce = 0
         self.quote = None
 
+    def unsay(self) -> None:
+        """Have the next quote be news; see the base."""
+        self.last_quote = None
+
     def current(self, views: Iterable[View]) -> list[Output]:
         """Show the prices as they are; see the base."""
         quote = self.quote

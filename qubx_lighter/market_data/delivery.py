@@ -88,11 +88,12 @@ class Delivery:
             else:
                 self._send(item)
 
-    def forget(self, handler: MarketHandler) -> None:
-        """Drop what waits of a handler whose channel was closed."""
-        self._held = {
-            key: item for key, item in self._held.items() if not (isinstance(key, tuple) and key[0] is handler)
-        }
+    def forget(self, handler: MarketHandler) -> bool:
+        """Drop what waits of a handler that stands for it no more; tell whether anything did."""
+        kept = {key: item for key, item in self._held.items() if not (isinstance(key, tuple) and key[0] is handler)}
+        dropped = len(kept) < len(self._held)
+        self._held = kept
+        return dropped
 
     def _send(self, item: Item) -> None:
         try:

@@ -226,11 +226,13 @@ class Stream:
         except WireError:
             if handler.rebuilds:  # what the frame changed is lost; an event of a trade stream is only itself
                 handler.reset()
+                self._withdraw()
                 snapshots.ask()
             raise
         if outputs:
             self._delivery.publish(handler, outputs)
         elif handler.awaiting:
+            self._withdraw()
             snapshots.ask()
         if handler.missing is not None:
             self._recovery.begin(self._market_id, handler)
@@ -239,3 +241,9 @@ class Stream:
         """Begin anew: the subscribe of the next connection is answered by a snapshot."""
         self._snapshots.asked = False
         self.handler.reset()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Drop what waits for a lagging strategy: it is not known to be true any more, and would be shown as new."""
+        if self._delivery.forget(self.handler):
+            self.handler.unsay()

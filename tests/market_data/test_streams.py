@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -164,6 +165,58 @@ async def test_what_waits_of_a_closed_stream_is_dropped(rig: Rig) -> None:
     rig.drain()
     assert 60.0 == (await next_item(rig.channel))[2].top_bid
     assert [] == rig.drain()
+
+
+Lose = Callable[[Stream], None]
+
+
+def lose_by_gap(stream: Stream) -> None:
+    stream.on_frame("update", book_frame([("63.00", "1.0")], [], 20, 15))
+
+
+def lose_by_unreadable_frame(stream: Stream) -> None:
+    with pytest.raises(WireError):
+        stream.on_frame("update", b'{"order_book":7,"ticker":7}')
+
+
+def lose_connection(stream: Stream) -> None:
+    stream.on_lost()
+
+
+@pytest.mark.parametrize("lose", [lose_by_gap, lose_by_unreadable_frame, lose_connection])
+async def test_a_book_that_waits_is_not_shown_once_its_thread_is_lost(rig: Rig, lose: Lose) -> None:
+    stream, other = rig.stream("order_book", TOP, QUOTES), rig.stream("ticker")
+    rig.fill()
+    stream.on_frame("subscribed", book_frame([("61.00", "1.0")], [("70.00", "1.0")], 1, 0))
+    other.on_frame("update", bid("51.00"))
+    lose(stream)
+    rig.drain()
+    assert 51.0 == (await next_item(rig.channel))[2].bid, "nothing of others is dropped"
+    assert [] == rig.drain()
+    stream.on_frame("subscribed", book_frame([("61.00", "1.0")], [("70.00", "1.0")], 1, 0))
+    assert ["orderbook", "quote"] == [str(item[1]) for item in rig.drain()], "the same again is news: it never arrived"
+
+
+@pytest.mark.parametrize("lose", [lose_by_unreadable_frame, lose_connection])
+async def test_a_quote_that_waits_is_not_shown_once_its_thread_is_lost(rig: Rig, lose: Lose) -> None:
+    stream, other = rig.stream("ticker"), rig.stream("order_book", TOP)
+    rig.fill()
+    stream.on_frame("subscribed", bid("51.00"))
+    other.on_frame("subscribed", book_frame([("60.00", "1.0")], [("70.00", "1.0")], 1, 0))
+    lose(stream)
+    rig.drain()
+    assert 60.0 == (await next_item(rig.channel))[2].top_bid
+    assert [] == rig.drain()
+    stream.on_frame("subscribed", bid("51.00"))
+    assert [51.0] == [item[2].bid for item in rig.drain()], "the same again is news: it never arrived"
+
+
+async def test_what_was_delivered_before_a_lost_connection_is_no_news_after_it(rig: Rig) -> None:
+    stream = rig.stream("ticker")
+    stream.on_frame("subscribed", bid("51.00"))
+    stream.on_lost()
+    stream.on_frame("subscribed", bid("51.00"))
+    assert [51.0] == [item[2].bid for item in rig.drain()]
 
 
 async def test_a_closed_stream_publishes_nothing(rig: Rig) -> None:
