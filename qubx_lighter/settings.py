@@ -37,6 +37,8 @@ _MAX_API_KEY_INDEX: Final = 254
 _MAX_ACCOUNT_INDEX: Final = 2**48 - 2
 _READ_TOKEN: Final = re.compile(r"ro:(\d{1,15}):(single|all):(\d{1,12}):[0-9a-fA-F]+")
 _ENV_PREFIX: Final = "LIGHTER_"
+MAX_ORDER_WAIT_S: Final = 24.0
+"""A second before Qubx asks for the last time what became of an order: 5 times, 5 s apart, and 5 s later it calls it lost."""
 _ON_THE_WAY_S: Final = 30  # from here to the venue, queues and clocks included
 
 
@@ -89,7 +91,8 @@ class LighterSettings(BaseSettings):
         requests_per_minute: REST requests in any minute, in place of what the tier allows; also where the venue is on this
             machine.
         transactions_per_minute: likewise.
-        order_wait_s: how long an order may wait for the venue's limits before it is rejected; cancels never wait.
+        order_wait_s: how long an order may wait for the venue's limits before it is rejected, at most 24 s: Qubx calls an order
+            lost that nobody has heard of for 30 s, and what is called lost must not be sent. Cancels never wait.
         listing_interval_s: between two looks at which markets the venue lists, and by which rules.
         metrics_interval_s: between two reports of the connector's counters to Qubx's metric emitters; 0 for none.
         unknown_symbols: whether a universe symbol that the venue does not list stops the start or is only reported.
@@ -122,7 +125,7 @@ class LighterSettings(BaseSettings):
     account_tier: Literal["standard", "premium", "plus", "builder"] | None = None
     requests_per_minute: int | None = Field(default=None, ge=1)
     transactions_per_minute: int | None = Field(default=None, ge=1)
-    order_wait_s: float = Field(default=20.0, ge=0)
+    order_wait_s: float = Field(default=20.0, ge=0, le=MAX_ORDER_WAIT_S)
     listing_interval_s: float = Field(default=300.0, ge=60)
     metrics_interval_s: float = Field(default=10.0, ge=0)
     unknown_symbols: Literal["error", "warn"] = "error"

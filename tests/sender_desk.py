@@ -33,6 +33,7 @@ class Venue:
         self.unreachable = False
         self.fates: dict[str, list[Fate]] = {}
         self.hold: asyncio.Event | None = None
+        self.nonce_hold: asyncio.Event | None = None
         self.batches: list[list[str]] = []
         self.partial = False
 
@@ -95,6 +96,8 @@ class Venue:
         """Tell the next nonce."""
         assert account_index == 5
         self.nonce_requests += 1
+        if self.nonce_hold is not None:
+            await self.nonce_hold.wait()
         if self.next_nonce_error is not None:
             raise self.next_nonce_error
         if self.keys is not None:
@@ -181,13 +184,21 @@ class Budget:
 class Desk:
     """A sender and what it reported."""
 
-    def __init__(self, venue: Venue, batch_size: int = 1, gate: Gate | None = None, keys: Sequence[int] = (4,)) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        batch_size: int = 1,
+        gate: Gate | None = None,
+        keys: Sequence[int] = (4,),
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self.venue = venue
         self.strangers: list[tuple[int, str]] = []
         self.slow: dict[str, Slow] = {}
         self.replies: dict[str, Reply] = {}
         self.sender = TransactionSender(
             loop=asyncio.get_running_loop(),
+            clock=clock or asyncio.get_running_loop().time,
             socket=venue,
             rest=venue,
             signers=[

@@ -261,6 +261,7 @@ def test_wrong_network_names_the_known_ones() -> None:
     [
         ({"market_slippage": 0}, "market_slippage"),
         ({"order_expiry_days": 31}, "order_expiry_days"),
+        ({"order_wait_s": 25}, "order_wait_s"),
         ({"account_index": -1}, "account_index"),
         ({"api_key_index": 255}, "api_key_index"),
         ({"symbol_format": "BTC_USDC"}, "symbol_format"),

@@ -86,6 +86,7 @@ class TradingAccount:
             rest=gateway.client,
             signers=self._signers,
             timeout_s=settings.tx_timeout_s,
+            order_wait_s=settings.order_wait_s,
             batch_size=settings.batch_size,
             on_outcome=recoveries.heard,
             gate=gate,

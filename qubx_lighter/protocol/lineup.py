@@ -8,6 +8,7 @@ but for its cancel, and that needs a rule, since a cancel that arrives before it
   itself. None of them is sent: nobody waits for room in a budget to place an order that is not wanted any more.
 * What has left may come back, where the venue provably did not do it. If its order was cancelled meanwhile it ends too.
 * A cancel-all ends in the same way what was asked for before it, in its market or in all, and has not left.
+* What has waited too long ends: whoever asked for it has given it up by then.
 
 "Has left" begins when a transaction gets its nonce (``take``), since those behind it count on that.
 """
@@ -18,6 +19,8 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import takewhile
+from math import inf
 from operator import attrgetter
 from typing import Final
 
@@ -53,6 +56,7 @@ class Entry:
         order_id: the order that it is about; empty for none, or for all.
         market_id: the market that it is about; None for none, or for all.
         asked_at: when it was asked for, seconds of any origin.
+        leave_by: when it is too old to leave, likewise; later for a later one of its class.
         waiting: whether it is in line, and not on its way or through.
         unwanted: whether its order was cancelled after it had left.
     """
@@ -62,6 +66,7 @@ class Entry:
     order_id: str = ""
     market_id: int | None = None
     asked_at: float = 0.0
+    leave_by: float = inf
     waiting: bool = field(default=False, init=False)
     unwanted: bool = field(default=False, init=False)
 
@@ -138,9 +143,22 @@ class Lineup[E: Entry]:
         ]
         return self._end(swept)
 
-    def clear(self) -> list[E]:
-        """End all that are in line."""
-        return self._end([entry for line in self._classes.values() for entry in line])
+    @property
+    def due(self) -> float:
+        """Tell when the first of those in line will be too old; infinite without any."""
+        return min((line[0].leave_by for line in self._classes.values() if line), default=inf)
+
+    def end_late(self, now: float) -> list[E]:
+        """End those in line that are too old, and with a create what else waits of its order."""
+        return self._end(
+            entry for line in self._classes.values() for entry in takewhile(lambda entry: entry.leave_by <= now, line)
+        )
+
+    def clear(self, spare: Priority | None = None) -> list[E]:
+        """End all that are in line, but for a class that is spared."""
+        return self._end(
+            entry for priority, line in self._classes.items() if priority is not spare for entry in list(line)
+        )
 
     def _end(self, entries: Iterable[E]) -> list[E]:
         ended: dict[E, None] = {}

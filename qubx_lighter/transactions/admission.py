@@ -19,6 +19,7 @@ class Admission[E: Entry]:
 
     Args:
         loop: the loop.
+        clock: seconds, as in ``Entry.asked_at``.
         gate: the budget; without one all are admitted.
         patience_s: how long the gate may take to count a cancel, which does not wait for it.
         on_change: called when an answer came.
@@ -29,12 +30,14 @@ class Admission[E: Entry]:
         self,
         *,
         loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
         gate: Gate | None,
         patience_s: float,
         on_change: Callable[[], None],
         on_refused: Callable[[E, RateLimitedError], None],
     ) -> None:
         self._loop = loop
+        self._clock = clock
         self._gate = gate
         self._patience_s = patience_s
         self._on_change = on_change
@@ -111,7 +114,7 @@ class Admission[E: Entry]:
         types = [entry.tx_type for entry in head]
         for size in {len(head): None, 1: None}:
             try:
-                await gate.admit(types[:size], self._loop.time() - head[0].asked_at)
+                await gate.admit(types[:size], self._clock() - head[0].asked_at)
             except RateLimitedError as error:
                 if size == 1 and head[0].waiting:
                     self._on_refused(head[0], error)

@@ -16,7 +16,8 @@ Batches. The venue answers for all transactions of a message: 200, or one refusa
 that nothing of the batch was done. So after such a refusal the very same signed transactions go out one by one: none can be
 executed twice, because its nonce is consumed by then. An invalid nonce (21104) in that second round means just this, or a
 nonce that somebody else took: the outcome is UNKNOWN. Any other refusal leaves its nonce free, which proves that nothing
-behind it was done: that is signed anew. So is a batch that stood behind a nonce of ours that was refused (``_hole``).
+behind it was done: that is signed anew. So is a batch that stood behind a nonce of ours that was refused (``_hole``). What is
+too old by the time it would go out alone stays here, and is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Exchanges:
 
     Args:
         loop: the loop.
+        clock: seconds, as in ``Entry.leave_by``.
         socket: the account socket.
         rest: the fallback.
         api_key_index: the key, for the ids of requests.
@@ -111,6 +113,7 @@ class Exchanges:
         self,
         *,
         loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
         socket: Socket,
         rest: Rest,
         api_key_index: int,
@@ -122,6 +125,7 @@ class Exchanges:
         retry_pause_s: float,
     ) -> None:
         self._loop = loop
+        self._clock = clock
         self._socket = socket
         self._rest = rest
         self._api_key_index = api_key_index
@@ -242,6 +246,9 @@ class Exchanges:
     async def _one_by_one(self, batch: Sequence[Item]) -> None:
         """Send the transactions of a refused batch again, byte for byte the same."""
         for number, item in enumerate(batch):
+            if item.entry.leave_by <= self._clock():
+                self.unknown(item, "too old to go out alone, after a refusal of its batch")
+                continue
             try:
                 reply = await self._send(item)
             except LighterError as error:

@@ -12,6 +12,9 @@ or in doubt is never written: it goes back into line. A resync asks the venue fo
 under way, since an answer still to come would make that number wrong. Without a socket transactions go over REST, one at a
 time, by the same rules.
 
+What is too old is never written: each transaction has a time to leave by, which is looked at when it gets its nonce and when
+it is signed. It ends as REFUSED.
+
 Mistakes, ours or a callback's, end in an outcome too: one that has left is UNKNOWN, one that has not is REFUSED.
 """
 
@@ -22,6 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 from loguru import logger
@@ -29,12 +33,13 @@ from loguru import logger
 from qubx_lighter.errors import RateLimitedError
 from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code
 from qubx_lighter.protocol.key_watch import KeyWatch
-from qubx_lighter.protocol.lineup import Lineup
+from qubx_lighter.protocol.lineup import Lineup, Priority
 from qubx_lighter.protocol.nonce import NonceSequence
 from qubx_lighter.protocol.wire import TxRow
 from qubx_lighter.signer import SignedTx, Signer
 from qubx_lighter.transactions.admission import Admission
 from qubx_lighter.transactions.exchange import Exchanges, Item, Listener, Queued
+from qubx_lighter.transactions.resync import Resync, may_pass
 from qubx_lighter.transactions.transaction import Gate, Reply, Rest, Sent, Socket, Transaction
 
 _NONCE_WINDOW: Final = 16  # of single transactions; what is behind a refused one has to go out again
@@ -63,6 +68,7 @@ class Lane:
 
     Args:
         loop: the loop.
+        clock: seconds, as in ``Entry.leave_by``.
         socket: the account socket.
         rest: the REST client, for nonces and as the fallback.
         signer: the key.
@@ -76,6 +82,7 @@ class Lane:
         self,
         *,
         loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
         socket: Socket,
         rest: Rest,
         signer: Signer,
@@ -85,8 +92,8 @@ class Lane:
         on_stranger: Callable[[str], None],
     ) -> None:
         self._loop = loop
+        self._clock = clock
         self._socket = socket
-        self._rest = rest
         self._signer = signer
         self._settings = settings
         self._on_outcome = on_outcome
@@ -96,7 +103,17 @@ class Lane:
         self._met_stranger = False
         self._lineup: Lineup[Queued] = Lineup()
         self._admission: Admission[Queued] = Admission(
-            loop=loop, gate=gate, patience_s=settings.timeout_s, on_change=self._notify, on_refused=self._no_room
+            loop=loop,
+            clock=clock,
+            gate=gate,
+            patience_s=settings.timeout_s,
+            on_change=self._notify,
+            on_refused=self._no_room,
+        )
+        self._resync = Resync(
+            loop=loop,
+            ask=partial(rest.next_nonce, signer.account_index, signer.api_key_index),
+            on_change=self._notify,
         )
         self._ahead: deque[list[Item]] = deque()  # have nonces, are being signed, and are not written
         self._changed = asyncio.Event()
@@ -106,6 +123,7 @@ class Lane:
         self._stats: Counter[str] = Counter()
         self._exchanges = Exchanges(
             loop=loop,
+            clock=clock,
             socket=socket,
             rest=rest,
             api_key_index=signer.api_key_index,
@@ -167,7 +185,7 @@ class Lane:
         tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._exchanges.tasks, *signing]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, self._admission.close(), return_exceptions=True)
+        await asyncio.gather(*tasks, self._admission.close(), self._resync.close(), return_exceptions=True)
         for item in list(self._exchanges.out):
             self._exchanges.unknown(item, "closed before the answer came")
         self._give_up("closed")
@@ -187,7 +205,7 @@ class Lane:
             self._dispatching = False
 
     async def _dispatch_all(self) -> None:
-        while self._lineup:
+        while self._first():
             head = self._lineup.first(self._settings.batch_size if self._socket.connected else 1)
             group = self._admission.admitted(head)
             if not group or not self._has_room():
@@ -198,6 +216,17 @@ class Lane:
                 self._take(group)
             else:
                 await self._wait()
+
+    def _first(self) -> bool:
+        """Refuse those in line that are too old; tell whether anybody is left."""
+        now = self._clock()
+        if self._lineup.due <= now:
+            reason = "no nonce" if self._nonces.needs_sync else "no room"
+            for entry in self._lineup.end_late(now):
+                text = f"not sent: {reason} for {now - entry.asked_at:.0f} s"
+                logger.warning("lighter: {} was {}", entry.transaction.label, text)
+                self._finish(entry, Reply(Outcome.REFUSED, 0, text, cause=Cause.RATE_LIMITED))
+        return bool(self._lineup)
 
     def _has_room(self) -> bool:
         """Tell whether more may be signed; over REST the order of arrival is only sure one at a time."""
@@ -222,18 +251,33 @@ class Lane:
         if self._exchanges.tasks or self._nonces.outstanding:
             await self._wait()
             return
-        self._stats["resyncs"] += 1
         try:
-            next_nonce = await self._rest.next_nonce(self._signer.account_index, self.api_key_index)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be sent
-            logger.warning("lighter: {} transactions were not sent: no nonce: {}", len(self._lineup), error)
-            self._give_up(str(error), getattr(error, "code", 0))
+            next_nonce = self._resync.take()
+        except Exception as error:  # noqa: BLE001 - whatever it is, no order can be sent
+            self._not_told(error)
+            return
+        if next_nonce is None:
+            self._stats["resyncs"] += self._resync.ask()
+            await self._wait()
             return
         if self._watch.synchronised(next_nonce):
             self._meet_stranger(
                 f"the venue's next nonce, {next_nonce}, counts transactions that this process never sent"
             )
         self._exchanges.synchronised(next_nonce)
+
+    def _not_told(self, error: Exception) -> None:
+        """Refuse what waits for a nonce; cancels wait for the next answer where there may be one."""
+        logger.warning("lighter: the venue does not tell the next nonce: {}", error)
+        if not may_pass(error):
+            self._resync.hurry()
+            self._give_up(str(error), getattr(error, "code", 0))
+            return
+        code = getattr(error, "code", 0)
+        for entry in self._lineup.clear(spare=Priority.CANCEL):
+            self._finish(entry, Reply(Outcome.REFUSED, code, f"not sent: no nonce: {error}", cause=Cause.RATE_LIMITED))
+        if not self._lineup:
+            self._resync.hurry()
 
     # --- the wire ----------------------------------------------------------------------------------------------------
 
@@ -250,7 +294,7 @@ class Lane:
         while self._ahead and all(item.signing.done() for item in self._ahead[0]):
             group = self._ahead.popleft()
             ready = 0
-            while ready < len(group) and not self._nonces.needs_sync and _may_leave(group[ready]):
+            while ready < len(group) and not self._nonces.needs_sync and self._may_leave(group[ready]):
                 ready += 1
             if ready:
                 self._send_off(group[:ready])
@@ -259,6 +303,11 @@ class Lane:
                 self._ahead.clear()
                 self._take_back([*group[ready:], *behind])
             self._notify()
+
+    def _may_leave(self, item: Item) -> bool:
+        """Tell whether a transaction is signed, still wanted, and not too old."""
+        entry = item.entry
+        return not entry.unwanted and item.signing.exception() is None and self._clock() < entry.leave_by
 
     def _take_back(self, items: Sequence[Item]) -> None:
         """Undo that these got nonces: whose signature failed is refused, the others go back into line."""
@@ -366,10 +415,12 @@ class Lane:
         self._changed.set()
 
     async def _wait(self) -> None:
+        """Wait for news, or until somebody in line is too old."""
         self._changed.clear()
-        await self._changed.wait()
-
-
-def _may_leave(item: Item) -> bool:
-    """Tell whether a transaction is signed and still wanted."""
-    return not item.entry.unwanted and item.signing.exception() is None
+        pause_s = max(0.0, self._lineup.due - self._clock())
+        timer = self._loop.call_later(pause_s, self._notify) if pause_s != inf else None
+        try:
+            await self._changed.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from qubx_lighter.protocol.codes import Outcome
+from qubx_lighter.protocol.lineup import Priority
 from qubx_lighter.protocol.requests import signed_by
 from qubx_lighter.protocol.wire import TxRow
 from qubx_lighter.signer import Signer
@@ -24,6 +26,9 @@ from qubx_lighter.transactions.transaction import Gate, Reply, Rest, Sent, Socke
 
 __all__ = ["Gate", "Reply", "Rest", "Sent", "Socket", "Transaction", "TransactionSender"]
 
+_ORDER_WAIT_S: Final = 20.0
+_GRACE_S: Final = 1.0  # for a nonce and a signature, of what has waited for the budget as long as it may
+_CANCEL_WAIT_S: Final = 60.0  # a late cancel does no harm, and is what its order waits for
 _RETRY_PAUSE_S: Final = 0.2  # times the attempts: the venue's next nonce "will not update right away" after a refusal
 
 
@@ -36,11 +41,14 @@ class TransactionSender:
         rest: the REST client, for nonces and as the fallback.
         signers: the account's API keys, at least one.
         timeout_s: how long an answer may take before the outcome is unknown.
+        order_wait_s: how long anything but a cancel may wait for the budget; a second more for a nonce and its signature, and
+            it is too old to be sent.
         retry_pause_s: pause before a second resend, growing by itself with each further one.
         batch_size: how many transactions that wait together may leave as one message; the venue takes up to 15 on a socket.
         gate: the budget that they pass; none by default.
         on_outcome: told of every outcome, before the transaction's own listener.
         on_stranger: called on the loop with an API key index and the evidence, once for each key that somebody else uses.
+        clock: seconds, the same on every thread; not the loop's, which may stand still while the loop does.
     """
 
     def __init__(
@@ -51,17 +59,22 @@ class TransactionSender:
         rest: Rest,
         signers: Sequence[Signer],
         timeout_s: float,
+        order_wait_s: float = _ORDER_WAIT_S,
         retry_pause_s: float = _RETRY_PAUSE_S,
         batch_size: int = 1,
         gate: Gate | None = None,
         on_outcome: Callable[[Transaction, Reply], None] = lambda *_: None,
         on_stranger: Callable[[int, str], None] = lambda _key, _evidence: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
+        self._clock = clock
+        self._order_wait_s = order_wait_s + _GRACE_S
         settings = LaneSettings(timeout_s=timeout_s, retry_pause_s=retry_pause_s, batch_size=batch_size)
         self._lanes = [
             Lane(
                 loop=loop,
+                clock=clock,
                 socket=socket,
                 rest=rest,
                 signer=signer,
@@ -82,10 +95,11 @@ class TransactionSender:
     def submit(self, transaction: Transaction) -> None:
         """Queue a transaction; thread-safe, keeps the order of the calls."""
         with self._lock:
+            asked_at = self._clock()  # and not on the loop, which may be busy
             number = self._submitted
             self._submitted += 1
             try:
-                self._loop.call_soon_threadsafe(self._put, number, transaction)
+                self._loop.call_soon_threadsafe(self._put, number, transaction, asked_at)
             except RuntimeError:  # the loop is gone, and with it everything that could send
                 closed = True
             else:
@@ -128,7 +142,7 @@ class TransactionSender:
             total.update(lane.stats())
         return dict(total)
 
-    def _put(self, number: int, transaction: Transaction) -> None:
+    def _put(self, number: int, transaction: Transaction, asked_at: float) -> None:
         if transaction.sweeps:
             for lane in self._lanes:
                 lane.sweep(number, transaction.market_id)
@@ -137,9 +151,11 @@ class TransactionSender:
             transaction.tx_type,
             transaction.order_id,
             transaction.market_id,
-            self._loop.time(),
+            asked_at,
             transaction=transaction,
         )
+        is_cancel = entry.priority is Priority.CANCEL
+        entry.leave_by = asked_at + (_CANCEL_WAIT_S if is_cancel else self._order_wait_s)
         self._lane_of(transaction.order_id).put(entry)
 
     def _lane_of(self, order_id: str) -> Lane:

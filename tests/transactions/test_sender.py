@@ -158,7 +158,7 @@ async def test_without_a_venue_it_is_refused_at_once_as_not_sent() -> None:
     desk = Desk(venue)
     desk.submit("a")
     await desk.finish()
-    assert Reply(Outcome.REFUSED, 0, "not sent: no route") == desk.replies["a"]
+    assert Reply(Outcome.REFUSED, 0, "not sent: no nonce: no route", cause=Cause.RATE_LIMITED) == desk.replies["a"]
     assert venue.received == []
 
 
