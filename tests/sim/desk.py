@@ -9,6 +9,7 @@ from qubx_lighter.constants import OrderType, TimeInForce, TxType
 from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.model.commands import (
+    AdvanceTime,
     Command,
     CreateAccount,
     CreateMarket,
@@ -28,6 +29,7 @@ BTC = MarketSpec(market_id=1, symbol="BTC", price_decimals=1, size_decimals=5, m
 ALICE, BOB, FEED, OTHER_FEED = 1, 2, 8, 9
 KEY = 4
 FUNDS = 1_000_000_000  # micro: 1,000
+MID = 300_000  # ticks, of a quoted desk
 
 
 class Desk:
@@ -52,6 +54,11 @@ class Desk:
 
     def apply(self, command: Command) -> Result:
         return self.engine.apply(command, self.now)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and what falls due in it happen."""
+        self.now += round(seconds * 10**6)
+        self.apply(AdvanceTime())
 
     def place(self, account: int, side: str, lots: int, price: int, **changes: Any) -> Result:
         """Place an order as a local participant."""
@@ -146,3 +153,11 @@ class Desk:
     def events[T: Event](self, kind: type[T]) -> list[T]:
         """Take the events, and keep those of a kind."""
         return [event for event in self.engine.drain() if isinstance(event, kind)]
+
+
+def quoted_desk() -> Desk:
+    """Make a desk whose feed quotes 10,000 lots on both sides of ``MID``."""
+    desk = Desk()
+    desk.place(FEED, "buy", 10_000, MID - 10)
+    desk.place(FEED, "sell", 10_000, MID + 10)
+    return desk

@@ -1,76 +1,31 @@
-"""Engine: orders that wait for the mark price, alone and in groups."""
+"""Orders that wait for the mark price: when they are triggered, what becomes of them, and how they are amended."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from qubx_lighter.constants import Code, OrderType, TimeInForce, TxType
-from qubx_lighter.sim.model.commands import AdvanceTime, Result
+from qubx_lighter.constants import Code
+from qubx_lighter.sim.model.commands import AdvanceTime
 from qubx_lighter.sim.model.events import OrderChanged
-from qubx_lighter.sim.model.records import Order
-from tests.sim.desk import ALICE, DAY_MS, FEED, OTHER_FEED, START, Desk
-
-MID = 300_000
-ANY = 200_000  # a bound that is never met, and still worth the smallest order
-IOC, GTT, POST_ONLY = (int(each) for each in TimeInForce)
-STOP, STOP_LIMIT = int(OrderType.STOP_LOSS), int(OrderType.STOP_LOSS_LIMIT)
-PROFIT, PROFIT_LIMIT = int(OrderType.TAKE_PROFIT), int(OrderType.TAKE_PROFIT_LIMIT)
+from tests.sim.desk import ALICE, FEED, MID, OTHER_FEED, Desk
+from tests.sim.orders.waiting import (
+    ANY,
+    GTT,
+    IOC,
+    POST_ONLY,
+    PROFIT,
+    PROFIT_LIMIT,
+    STOP,
+    STOP_LIMIT,
+    long_desk,
+    quote,
+    stop,
+)
 
 
 @pytest.fixture
 def desk() -> Desk:
-    """Alice is long 1,000 lots at the middle of a quote of 10,000 on both sides."""
-    desk = Desk()
-    quote(desk, MID)
-    assert "filled" == desk.order(desk.create("buy", 1_000, MID + 10)).status
-    desk.engine.drain()
-    return desk
-
-
-def quote(desk: Desk, mid: int, lots: int = 10_000) -> None:
-    """Move the feed's quotes, and with them the mark price."""
-    for account in (8, 9):
-        for order in desk.engine.active_orders(account):
-            desk.engine._sequencer.open_orders.cancel(order)
-    sides = {"buy": mid - 10, "sell": mid + 10}
-    for side in ("sell", "buy") if mid > MID else ("buy", "sell"):  # whoever is triggered meets somebody
-        desk.place(FEED, side, lots, sides[side])
-
-
-def stop(desk: Desk, side: str, lots: int, trigger: int, price: int, **fields: Any) -> Result:
-    body = {"Type": STOP, "TimeInForce": IOC, "TriggerPrice": trigger}
-    return desk.create(side, lots, price, **(body | fields))
-
-
-def group(desk: Desk, grouping: int, *orders: dict[str, int], **fields: Any) -> Result:
-    common = {"MarketIndex": 0, "OrderExpiry": desk.now // 1000 + DAY_MS}
-    bodies = [common | order for order in orders]
-    return desk.send(TxType.CREATE_GROUPED_ORDERS, GroupingType=grouping, Orders=bodies, **fields)
-
-
-def entry(side: str, lots: int, price: int, client: int = 1, **fields: int) -> dict[str, int]:
-    body = {"Type": 0, "TimeInForce": GTT, "ReduceOnly": 0, "TriggerPrice": 0}
-    return (
-        body | {"ClientOrderIndex": client, "BaseAmount": lots, "Price": price, "IsAsk": int(side == "sell")} | fields
-    )
-
-
-def leg(kind: int, trigger: int, price: int, client: int, *, lots: int = 0, side: str = "sell") -> dict[str, int]:
-    tif = IOC if kind in (STOP, PROFIT) else GTT
-    return entry(side, lots, price, client, Type=kind, TimeInForce=tif, ReduceOnly=1, TriggerPrice=trigger)
-
-
-def by_client(desk: Desk, *indexes: int) -> list[Order]:
-    return [desk.engine.orders_by_client_index(ALICE, [index])[0] for index in indexes]
-
-
-def statuses(desk: Desk, *indexes: int) -> list[str]:
-    return [order.status for order in by_client(desk, *indexes)]
-
-
-# --- single orders ---------------------------------------------------------------------------------------------------
+    return long_desk()
 
 
 def test_a_stop_waits_off_the_book_until_the_mark_meets_its_trigger(desk: Desk) -> None:
@@ -222,9 +177,6 @@ def test_reduce_only_orders_that_wait_end_with_the_position(desk: Desk) -> None:
     assert ("canceled-reduce-only", "pending") == (order.status, free.status)
 
 
-# --- amends ----------------------------------------------------------------------------------------------------------
-
-
 def test_an_amend_moves_trigger_price_and_size(desk: Desk) -> None:
     order = desk.order(stop(desk, "sell", 100, MID - 1_000, ANY))
     assert desk.modify(order.order_index, 200, ANY + 1, TriggerPrice=MID - 2_000).ok
@@ -273,154 +225,3 @@ def test_once_triggered_it_is_amended_as_any_limit_order(desk: Desk) -> None:
     assert 21729 == desk.modify(order.order_index, 400, MID + 2_500, TriggerPrice=MID + 1_000).code
     assert desk.modify(order.order_index, 300, MID + 2_500).ok
     assert (MID + 2_500, 300) in desk.asks()
-
-
-# --- groups ----------------------------------------------------------------------------------------------------------
-
-
-def test_children_wait_for_their_parent_and_take_its_size(desk: Desk) -> None:
-    result = group(desk, 1, entry("buy", 300, MID - 1_000), leg(STOP, MID - 5_000, ANY, 2))
-    parent, child = by_client(desk, 1, 2)
-    assert result.order_index == parent.order_index
-    assert ("open", (child.order_index,)) == (parent.status, parent.to_trigger)
-    assert ("pending", "parent-order", 0, parent.order_index) == (
-        child.status,
-        child.trigger_status,
-        child.initial_lots,
-        child.parent_order_index,
-    )
-    desk.place(FEED, "sell", 100, MID - 1_000)
-    assert (100, "parent-order") == (parent.filled_lots, child.trigger_status)
-    desk.place(FEED, "sell", 200, MID - 1_000)
-    assert ("filled", "mark-price", 300, 300) == (
-        parent.status,
-        child.trigger_status,
-        child.initial_lots,
-        child.remaining_lots,
-    )
-    quote(desk, MID - 6_000)
-    assert ("filled", 1_000) == (child.status, desk.lots())
-
-
-def test_a_child_takes_what_an_entry_that_ends_in_the_book_came_to(desk: Desk) -> None:
-    desk.place(FEED, "sell", 100, MID + 5)
-    market = entry("buy", 300, MID + 5, Type=1, TimeInForce=IOC, OrderExpiry=0)
-    assert group(desk, 1, market, leg(STOP, MID - 5_000, ANY, 2)).ok
-    parent, child = by_client(desk, 1, 2)
-    assert ("canceled-too-much-slippage", 100) == (parent.status, parent.filled_lots)
-    assert ("pending", "mark-price", 100) == (child.status, child.trigger_status, child.initial_lots)
-
-
-@pytest.mark.parametrize("filled", [0, 100])
-@pytest.mark.parametrize("how", ["cancel", "expire"])
-def test_a_parent_that_is_cancelled_or_expires_takes_its_children_with_it(desk: Desk, how: str, filled: int) -> None:
-    short = desk.now // 1000 + 300_000
-    legs = [leg(STOP, MID - 5_000, ANY, 2), leg(PROFIT, MID + 5_000, ANY, 3)]
-    orders = [order | {"OrderExpiry": short} for order in (entry("buy", 300, MID - 1_000), *legs)]
-    assert group(desk, 3, *orders).ok
-    if filled:
-        desk.place(FEED, "sell", filled, MID - 1_000)
-    if how == "cancel":
-        assert desk.cancel(1).ok
-    else:
-        desk.now += 300_000_000
-        desk.apply(AdvanceTime())
-    ended = ["canceled", "canceled-child"] if how == "cancel" else ["canceled-expired", "canceled-expired"]
-    assert [*ended, ended[1]] == statuses(desk, 1, 2, 3)
-
-
-def test_children_of_an_entry_that_fails_end_with_it(desk: Desk) -> None:
-    assert group(desk, 1, entry("buy", 300, MID + 500, TimeInForce=POST_ONLY), leg(STOP, MID - 5_000, ANY, 2)).ok
-    assert ["canceled-post-only", "canceled-child"] == statuses(desk, 1, 2)
-
-
-def test_of_two_that_cancel_each_other_the_first_triggered_ends_the_other(desk: Desk) -> None:
-    orders = [leg(STOP, MID - 1_000, ANY, 1, lots=400), leg(PROFIT_LIMIT, MID + 1_000, MID + 1_500, 2, lots=400)]
-    assert group(desk, 2, *orders).ok
-    one, other = by_client(desk, 1, 2)
-    assert (other.order_index, one.order_index) == (one.to_cancel, other.to_cancel)
-    assert ["mark-price", "mark-price"] == [one.trigger_status, other.trigger_status]
-    quote(desk, MID + 1_010)
-    assert (["canceled-oco", "open"], 1_000) == (statuses(desk, 1, 2), desk.lots())
-
-
-def test_a_cancel_of_one_of_two_leaves_the_other(desk: Desk) -> None:
-    orders = [leg(STOP, MID - 1_000, ANY, 1, lots=400), leg(PROFIT, MID + 1_000, ANY, 2, lots=400)]
-    assert group(desk, 2, *orders).ok
-    assert desk.cancel(1).ok
-    assert ["canceled", "pending"] == statuses(desk, 1, 2)
-    quote(desk, MID + 1_010)
-    assert (["canceled", "filled"], 600) == (statuses(desk, 1, 2), desk.lots())
-
-
-def test_an_entry_with_both_ends(desk: Desk) -> None:
-    legs = [leg(STOP, MID - 5_000, ANY, 2), leg(PROFIT, MID + 5_000, ANY, 3)]
-    assert group(desk, 3, entry("buy", 300, MID + 10), *legs).ok
-    assert ["filled", "pending", "pending"] == statuses(desk, 1, 2, 3)
-    assert [300, 300] == [order.initial_lots for order in by_client(desk, 2, 3)]
-    quote(desk, MID + 5_010)
-    assert (["filled", "canceled-oco", "filled"], 1_000) == (statuses(desk, 1, 2, 3), desk.lots())
-
-
-def test_a_child_without_a_position_to_close_ends(desk: Desk) -> None:
-    desk.create("sell", 3_000, MID - 10)  # short 2,000: the entry below does not open a long position
-    assert group(desk, 1, entry("buy", 300, MID + 10), leg(STOP, MID - 5_000, ANY, 2)).ok
-    assert ["filled", "canceled-reduce-only"] == statuses(desk, 1, 2)
-
-
-def test_a_childs_trigger_is_amended_while_it_has_no_size(desk: Desk) -> None:
-    assert group(desk, 1, entry("buy", 300, MID - 1_000), leg(STOP, MID - 5_000, ANY, 2)).ok
-    assert Code.INVALID_BASE_AMOUNT == desk.modify(2, 300, 1, TriggerPrice=MID - 4_000).code
-    assert desk.modify(2, 0, 1, TriggerPrice=MID - 4_000).ok
-    (child,) = by_client(desk, 2)
-    assert (MID - 4_000, 0, "parent-order") == (child.trigger_price_ticks, child.initial_lots, child.trigger_status)
-
-
-@pytest.mark.parametrize(
-    ("grouping", "orders"),
-    [
-        (4, [entry("buy", 300, MID), leg(STOP, 1, ANY, 2)]),
-        (1, [entry("buy", 300, MID)]),
-        (1, [entry("buy", 300, MID), leg(STOP, 1, ANY, 2, side="buy")]),
-        (1, [entry("buy", 300, MID), leg(STOP, 1, ANY, 2, lots=300)]),
-        (1, [entry("buy", 300, MID), entry("sell", 300, MID, 2)]),
-        (1, [entry("buy", 300, MID, Type=9), leg(STOP, 1, ANY, 2)]),
-        (3, [entry("buy", 300, MID), leg(STOP, 1, ANY, 2), leg(STOP, 1, ANY, 3)]),
-    ],
-)
-def test_what_is_no_group_is_refused_whole(desk: Desk, grouping: int, orders: list[dict[str, int]]) -> None:
-    assert Code.INVALID_TX_INFO == group(desk, grouping, *orders).code
-    assert [] == desk.engine.active_orders(ALICE)
-
-
-def test_a_group_with_one_bad_order_is_refused_whole(desk: Desk) -> None:
-    assert stop(desk, "sell", 100, MID - 1_000, ANY, ClientOrderIndex=2).ok
-    refused = group(desk, 1, entry("buy", 300, MID), leg(STOP, MID - 5_000, ANY, 2))
-    assert Code.DUPLICATE_CLIENT_ORDER_INDEX == refused.code
-    assert [2] == [order.client_order_index for order in desk.engine.active_orders(ALICE)]
-
-
-def test_orders_that_wait_have_counts_of_their_own(desk: Desk) -> None:
-    for _ in range(15):
-        assert stop(desk, "sell", 100, MID - 1_000, ANY).ok
-    assert (
-        21720 == group(desk, 2, leg(STOP, MID - 1_000, ANY, 1, lots=9), leg(PROFIT, MID + 1_000, ANY, 2, lots=9)).code
-    )
-    assert stop(desk, "sell", 100, MID - 1_000, ANY).ok
-    assert 21720 == stop(desk, "sell", 100, MID - 1_000, ANY).code
-    assert desk.create("buy", 100, MID - 2_000).ok
-    assert stop(desk, "sell", 100, 9_000_000, ANY, MarketIndex=1).ok
-
-
-def test_orders_in_the_book_have_counts_too() -> None:
-    desk = Desk()
-    desk.account().collateral_micro = 10**15
-    for number in range(1_000):
-        assert desk.create("buy", 100, 290_000 - number).ok
-    assert 21718 == desk.create("buy", 100, 289_000).code
-    assert desk.ioc("buy", 100, 289_000).ok  # does not stay
-    for number in range(500):
-        assert desk.create("buy", 100, 290_000 - number, MarketIndex=1).ok
-    assert 21717 == desk.create("buy", 100, 289_000, MarketIndex=1).code
-    assert all(desk.place(FEED, "buy", 100, 280_000 - number).ok for number in range(1_600)), "the feed stands for many"
-    assert START == desk.now
