@@ -216,7 +216,7 @@ class LighterDataProvider(IDataProvider):
     def warmup(self, configs: dict[tuple[str, Instrument], str]) -> None:
         """Put the history of subscriptions on Qubx's channel, oldest first, and return when all of it is there.
 
-        Bars, trades and funding payments have a history; other types are skipped.
+        Bars, trades and funding payments have a history; other types are skipped, and what cannot be had is reported.
 
         Raises:
             LighterError: the venue could not be asked; nothing more of it comes after that.

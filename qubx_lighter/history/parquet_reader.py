@@ -18,8 +18,8 @@ from qubx.data.storage import IReader, Transformable
 
 from qubx_lighter import archive
 from qubx_lighter.archive import DatasetEntry, Manifest
-from qubx_lighter.history.qubx_types import added_up, bar_length_ms
-from qubx_lighter.history.times import read_range
+from qubx_lighter.history.qubx_types import added_up
+from qubx_lighter.history.times import bar_length_ms, read_range
 from qubx_lighter.markets import read_market, to_instrument
 from qubx_lighter.protocol import wire
 

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from qubx.core.basics import MarketType
 from qubx.rate_limiting import ExchangeRateLimiter
-from qubx.utils.time import to_timedelta
 
 from qubx_lighter import lookup
 from qubx_lighter.client import LighterClient
@@ -27,6 +26,7 @@ from qubx_lighter.errors import UnknownMarketError
 from qubx_lighter.history.page_cache import PageCache
 from qubx_lighter.history.pages import LighterHistory, together
 from qubx_lighter.history.tables import HistoryTables, MarketName
+from qubx_lighter.history.times import bar_length_ms
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.markets import Market
 from qubx_lighter.pacing import is_local, rest_pace
@@ -39,7 +39,6 @@ Kind = Literal["ohlc", "mark_ohlc", "trade", "liquidation", "funding_payment", "
 _SPOT_KINDS: Final[tuple[Kind, ...]] = ("ohlc", "trade", "liquidation")
 _SWAP_KINDS: Final[tuple[Kind, ...]] = (*_SPOT_KINDS, "mark_ohlc", "funding_payment", "funding_rate")
 _TYPE: Final = re.compile(r"(\w+)(?:\((.*)\))?")
-_CALENDAR_UNIT: Final = re.compile(r"(?<![A-Za-z])[MYy](?![A-Za-z])")  # pandas' months and years; ``m`` is a minute
 _OFF_BOOK: Final = ("deleverage", "market-settlement")  # at a price that nobody offered; not among live trades either
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
@@ -94,19 +93,6 @@ def _bar_ms(dtype: str, timeframe: str | None) -> int:
             f"{dtype}: the venue's finest candles are of a minute, and {timeframe} is not a multiple of it"
         )
     return bar_ms
-
-
-def bar_length_ms(dtype: str, timeframe: str | None) -> int:
-    """Convert the timeframe of a data type, ``1min``, ``15Min`` or ``1H``, to ms.
-
-    Raises:
-        ValueError: it is missing, no length of time, or one that differs from bar to bar: a month, a year.
-    """
-    if not timeframe:
-        raise ValueError(f"{dtype} needs a timeframe: ohlc(1h)")
-    if _CALENDAR_UNIT.search(timeframe):
-        raise ValueError(f"{dtype}: there are no bars of calendar months or years; minutes are 1m, 1min or 1Min")
-    return int(to_timedelta(timeframe.lower()).value // 1_000_000)
 
 
 class VenueHistory:

@@ -1,12 +1,14 @@
-"""Ranges of time as Qubx's readers are asked for them."""
+"""Times and lengths of time as Qubx and its users write them."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import pandas as pd
-from qubx.utils.time import handle_start_stop
+from qubx.utils.time import handle_start_stop, to_timedelta
 
+_CALENDAR_UNIT: Final = re.compile(r"(?<![A-Za-z])[MYy](?![A-Za-z])")  # pandas' months and years; ``m`` is a minute
 _NOW: Final = ("now", "today")  # what pandas understands without a date, and takes from the machine's time zone
 
 
@@ -41,3 +43,16 @@ def _utc(time: Any) -> str | None:
     except ValueError:
         return text
     return text if stamp.tzinfo is None else str(stamp.tz_convert("UTC").tz_localize(None))
+
+
+def bar_length_ms(dtype: str, timeframe: str | None) -> int:
+    """Convert the timeframe of a data type, ``1min``, ``15Min`` or ``1H``, to ms.
+
+    Raises:
+        ValueError: it is missing, no length of time, or one that differs from bar to bar: a month, a year.
+    """
+    if not timeframe:
+        raise ValueError(f"{dtype} needs a timeframe: ohlc(1h)")
+    if _CALENDAR_UNIT.search(timeframe):
+        raise ValueError(f"{dtype}: there are no bars of calendar months or years; minutes are 1m, 1min or 1Min")
+    return int(to_timedelta(timeframe.lower()).value // 1_000_000)

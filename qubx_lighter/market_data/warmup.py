@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from qubx import logger
 from qubx.core.basics import CtrlChannel, DataType, Instrument
@@ -19,9 +19,10 @@ from qubx.core.series import Bar
 from qubx.utils.time import to_timedelta
 
 from qubx_lighter.constants import RESOLUTIONS
-from qubx_lighter.errors import TransportError
+from qubx_lighter.errors import TransportError, UnknownMarketError
 from qubx_lighter.handlers import Missing, bar_of, payment_of, trade_of
 from qubx_lighter.history.pages import LighterHistory
+from qubx_lighter.history.times import bar_length_ms
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol.timeframes import bar_open, merge, resolution_for
 
@@ -31,6 +32,17 @@ _HOUR_MS: Final = 3_600_000
 _NS_A_MS: Final = 1_000_000
 
 _WITH_HISTORY: Final = (DataType.OHLC, DataType.TRADE, DataType.FUNDING_PAYMENT)
+
+
+class _Read(NamedTuple):
+    """The history of one subscription; of bars also their length in ms and the resolution that adds up to it."""
+
+    subscription: str
+    base: DataType
+    instrument: Instrument
+    market_id: int
+    start_ms: int
+    bars: tuple[int, str] | None
 
 
 class HistoryReads:
@@ -81,18 +93,14 @@ class HistoryReads:
     def warmup(self, configs: dict[tuple[str, Instrument], str]) -> None:
         """Put the history of subscriptions on Qubx's channel and return when all of it is there.
 
+        What cannot be had, bars below a minute for instance, is reported and left out: the other subscriptions begin
+        with their history all the same.
+
         Raises:
             LighterError: the venue could not be asked; nothing more of it comes after that.
         """
-        reads: list[Coroutine[Any, Any, None]] = []
-        for (subscription, instrument), period in configs.items():
-            base, parameters = DataType.from_str(subscription)
-            if base not in _WITH_HISTORY:
-                logger.debug("lighter: {} has no history to warm up from", subscription)
-                continue
-            start_ms = self._now_ms() - int(to_timedelta(period).value) // _NS_A_MS
-            reads.append(self._warm(subscription, base, parameters, instrument, start_ms))
-        if reads:
+        planned = [self._planned(*subscription, period) for subscription, period in configs.items()]
+        if reads := [self._warm(read) for read in planned if read is not None]:
             self._wait(self._all(reads), None)
 
     # --- for streams, on the loop ------------------------------------------------------------------------------------
@@ -115,6 +123,21 @@ class HistoryReads:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _planned(self, subscription: str, instrument: Instrument, period: str) -> _Read | None:
+        """Find out what to ask the venue for; None where there is nothing to be had."""
+        try:
+            base, parameters = DataType.from_str(subscription)
+            if base not in _WITH_HISTORY:
+                logger.debug("lighter: {} has no history to warm up from", subscription)
+                return None
+            market_id = self._instruments.market(instrument).market_id
+            bars = _resolution(parameters.get("timeframe", "")) if base is DataType.OHLC else None
+            start_ms = self._now_ms() - int(to_timedelta(period).value) // _NS_A_MS
+        except (NotSupported, UnknownMarketError, ValueError) as error:
+            logger.error("lighter: {} of {} begins without history: {}", subscription, instrument.symbol, str(error))
+            return None
+        return _Read(subscription, base, instrument, market_id, start_ms, bars)
+
     async def _all(self, reads: list[Coroutine[Any, Any, None]]) -> None:
         """Run all reads; the first failure ends the others, or late bars would land behind live ones."""
         async with asyncio.TaskGroup() as group:
@@ -127,26 +150,23 @@ class HistoryReads:
                 if any(task.exception() is not None for task in done):
                     break
 
-    async def _warm(
-        self, subscription: str, base: DataType, parameters: dict[str, Any], instrument: Instrument, start_ms: int
-    ) -> None:
-        market_id = self._instruments.market(instrument).market_id
+    async def _warm(self, read: _Read) -> None:
         end_ms = self._now_ms() + 1
         items: list[Any]
-        match base:
-            case DataType.OHLC:
-                timeframe_ms, resolution = _resolution(parameters["timeframe"])
-                start_ms = bar_open(start_ms, timeframe_ms)
-                items = list(await self._bars(market_id, resolution, timeframe_ms, start_ms, end_ms))
+        match read.base:
+            case DataType.OHLC if read.bars is not None:
+                timeframe_ms, resolution = read.bars
+                start_ms = bar_open(read.start_ms, timeframe_ms)
+                items = list(await self._bars(read.market_id, resolution, timeframe_ms, start_ms, end_ms))
             case DataType.TRADE:
-                items = [
-                    trade_of(row) for row in await self._history.trades(market_id, start_ms=start_ms, end_ms=end_ms)
-                ]
+                trades = await self._history.trades(read.market_id, start_ms=read.start_ms, end_ms=end_ms)
+                items = [trade_of(row) for row in trades]
             case _:
-                items = [payment_of(row) for row in await self._history.fundings(market_id, start_ms, end_ms)]
+                fundings = await self._history.fundings(read.market_id, read.start_ms, end_ms)
+                items = [payment_of(row) for row in fundings]
         self._counters["history_objects"] += len(items)
         if items:
-            self._channel.send((instrument, subscription, items, True))
+            self._channel.send((read.instrument, read.subscription, items, True))
 
     async def _bars(self, market_id: int, resolution: str, timeframe_ms: int, start_ms: int, end_ms: int) -> list[Bar]:
         rows = await self._history.candles(market_id, resolution, start_ms, end_ms)
@@ -174,7 +194,7 @@ def _resolution(timeframe: str) -> tuple[int, str]:
         NotSupported: there is none.
     """
     try:
-        timeframe_ms = int(to_timedelta(timeframe).value) // _NS_A_MS
+        timeframe_ms = bar_length_ms("ohlc", timeframe)
     except ValueError:
         timeframe_ms = 0
     resolution = resolution_for(timeframe_ms)
