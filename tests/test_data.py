@@ -20,6 +20,7 @@ from qubx_lighter.data import LighterDataProvider
 from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.market_data import feeds
+from qubx_lighter.markets import ListingChanges, RuleChange
 from qubx_lighter.protocol.pace import BackoffSettings
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 from tests.market_venue import MarketVenue, book, ticker, trades
@@ -238,7 +239,7 @@ async def test_trades_missed_by_a_repair_of_qubxs_watchdog_are_published_once(ri
 async def test_trades_of_a_long_absence_are_history(
     rig: Rig, venue: MarketVenue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeds, "_RESUME_NS", -1)
+    monkeypatch.setattr(feeds, "RESUME_NS", -1)
     rig.provider.subscribe("trade", {rig.eth})
     await venue.until(lambda venue: venue.count("subscribe", "trade:0"))
     await venue.send("trade:0", trades(1))
@@ -249,6 +250,50 @@ async def test_trades_of_a_long_absence_are_history(
     await venue.until(lambda venue: venue.count("subscribe", "trade:0") == 2)
     await venue.send("trade:0", trades(3))
     assert [3] == [item.trade_id for item in await rig.take(1)]
+
+
+def regridded(instrument: Instrument) -> ListingChanges:
+    return ListingChanges(changed=(RuleChange(instrument, {"tick_size": (0.01, 0.001)}),))
+
+
+async def test_a_new_grid_begins_the_book_anew_and_leaves_trades_alone(rig: Rig, venue: MarketVenue) -> None:
+    venue.snapshots["order_book:0"] = book({"99.50": "1.0"}, {"100.50": "2.0"}, 7)
+    rig.provider.subscribe("trade", {rig.eth})
+    rig.provider.subscribe("orderbook(0, 1)", {rig.eth})
+    assert [99.5] == [item.top_bid for item in await rig.take(1)]
+    await venue.until(lambda venue: venue.count("subscribe", "trade:0"))
+    await venue.send("trade:0", trades(1))
+    assert [1] == [item.trade_id for item in await rig.take(1)]
+    venue.snapshots |= {"order_book:0": book({"98.50": "1.0"}, {"100.50": "2.0"}, 8), "trade:0": trades(2, 1)}
+    rig.provider.on_listing(regridded(rig.eth))
+    assert [98.5] == [item.top_bid for item in await rig.take(1)]
+    await venue.send("trade:0", trades(3, 2))
+    assert [2, 3] == [item.trade_id for item in await rig.take(2)]
+
+
+async def test_a_market_that_names_another_instrument_begins_anew_for_it(rig: Rig, venue: MarketVenue) -> None:
+    rig.provider.subscribe("trade", {rig.eth})
+    await venue.until(lambda venue: venue.count("subscribe", "trade:0"))
+    await venue.send("trade:0", trades(1))
+    await rig.take(1)
+    market = rig.provider._instruments.market(rig.eth)
+    rig.provider._feeds.rebuild([0], {"trade": {rig.hype: market}})
+    await venue.until(lambda venue: venue.count("subscribe", "trade:0") == 2)
+    await venue.send("trade:0", trades(2))
+    assert rig.hype is (await rig.next())[0]
+
+
+async def test_trades_are_of_the_instrument_that_subscribed_last(rig: Rig, venue: MarketVenue) -> None:
+    foreign = dataclasses.replace(rig.eth, symbol="ETHUSDC", exchange_symbol="0", venue_attributes={})
+    rig.provider.subscribe("trade", {rig.eth})
+    await venue.until(lambda venue: venue.count("subscribe", "trade:0"))
+    await venue.send("trade:0", trades(1))
+    await rig.take(1)
+    rig.provider.unsubscribe("trade", {rig.eth})
+    rig.provider.subscribe("trade", {foreign})
+    await venue.until(lambda venue: venue.count("subscribe", "trade:0") == 2)
+    await venue.send("trade:0", trades(2))
+    assert foreign is (await rig.next())[0]
 
 
 async def test_captured_trades_come_each_once_and_in_order(rig: Rig, venue: MarketVenue, wire_dir: Path) -> None:

@@ -34,6 +34,9 @@ FUNDING_RATES: Final = View(DataType.FUNDING_RATE.value, conflates=True)
 FUNDING_PAYMENTS: Final = View(DataType.FUNDING_PAYMENT.value, conflates=False)
 OPEN_INTEREST: Final = View(DataType.OPEN_INTEREST.value, conflates=True)
 
+RESUME_NS: Final = 60_000_000_000
+"""What is wanted again within so long goes on where it ended: Qubx's watchdog closes a stream and opens it 3 s later."""
+
 Output = tuple[View, Any]
 """One object for Qubx, and the view that it is of."""
 
@@ -76,6 +79,8 @@ class MarketHandler(ABC):
 
     rebuilds: ClassVar[bool] = True
     """An unreadable frame leaves the state wrong until the next snapshot; else it loses only itself."""
+    on_grid: ClassVar[bool] = False
+    """Computes in the market's ticks or lots, and has to begin anew when they change."""
 
     def __init__(self, instrument: Instrument, scale: Scale, counters: Counter[str]) -> None:
         self.instrument = instrument

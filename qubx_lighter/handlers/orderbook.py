@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 from qubx.core.basics import DataType, Instrument
 from qubx.core.series import OrderBook, Quote
@@ -57,6 +57,8 @@ class OrderBookHandler(MarketHandler):
         last_quote: the last quote published, by this handler or the one that served quotes before it: what it says is
             not said again.
     """
+
+    on_grid: ClassVar[bool] = True
 
     def __init__(self, instrument: Instrument, scale: Scale, counters: Counter[str]) -> None:
         self._best: tuple[float, float, float, float] | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 import numpy as np
@@ -61,6 +61,8 @@ class StatsHandler(MarketHandler):
         latest: the newest figures; None before the first.
         due_ns: when what is newer than what went out last may go out; 0 where nothing is.
     """
+
+    on_grid: ClassVar[bool] = True
 
     def __init__(self, instrument: Instrument, scale: Scale, counters: Counter[str], market_id: int) -> None:
         super().__init__(instrument, scale, counters)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from qubx.core.basics import Instrument
@@ -20,6 +20,7 @@ from qubx.core.series import Quote
 
 from qubx_lighter.handlers import (
     QUOTES,
+    RESUME_NS,
     STATS_KIND,
     MarketContext,
     MarketHandler,
@@ -38,7 +39,6 @@ from qubx_lighter.protocol import wire
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 _SETTLE_S: Final = 1.0  # Qubx subscribes one type after the other
-_RESUME_NS: Final = 60_000_000_000  # Qubx's watchdog closes a stream and opens it again after 3 s
 _QUOTE_KINDS: Final = ("ticker", "order_book")
 
 Key = tuple[str, int]
@@ -94,7 +94,7 @@ class Feeds:
         self._settled = settled
         self._streams: dict[Key, Stream] = {}
         self._figures: dict[str, StatsStream] = {}
-        self._contexts: dict[int, MarketContext] = {}
+        self._contexts: dict[tuple[int, Instrument], MarketContext] = {}
         self._resting: dict[Key, tuple[int, MarketHandler]] = {}
         self._told: dict[int, tuple[str, Quote | None]] = {}  # by market: the last quote, and the channel it came from
 
@@ -140,13 +140,14 @@ class Feeds:
             self._serve(key, plan)
 
     def rebuild(self, market_ids: Iterable[int], wanted: Wanted) -> None:
-        """Begin markets anew whose rules have changed: their handlers compute on the old grid."""
-        gone = set(market_ids)
-        for key in [key for key in self._open() if key[1] in gone]:
-            self._close(key)
-        for market_id in gone:
-            self._contexts.pop(market_id, None)
-            self._resting = {key: held for key, held in self._resting.items() if key[1] != market_id}
+        """Begin anew what computes on the old grid of markets whose rules have changed, or is of another instrument."""
+        changed = set(market_ids)
+        plans = _plans(wanted)
+        plans |= _silent(plans)
+        for key in [key for key in self._open() if key[1] in changed and key in plans]:
+            stream = self._streams.get(key)
+            if stream is None or stream.handler.on_grid or stream.handler.instrument != plans[key].instrument:
+                self._close(key)
         self.apply(wanted)
         self.refresh_silent(wanted)
 
@@ -166,9 +167,7 @@ class Feeds:
             if new := opened.view(plan.views):
                 self._on_loop(lambda: opened.publish_current(new))
             return
-        closed_ns, handler = self._resting.pop(key, (0, None))
-        if handler is None or self._clock_ns() - closed_ns > _RESUME_NS:
-            handler = self._handler(plan)
+        handler = self._rested(key, plan) or self._handler(plan)
         channel, market_id = key
         if isinstance(handler, OrderBookHandler | QuoteHandler):
             kind, quote = self._told.get(market_id, (plan.kind, None))
@@ -216,11 +215,21 @@ class Feeds:
 
     def _handler(self, plan: _Plan) -> MarketHandler:
         market = plan.market
-        context = self._contexts.get(market.market_id)
+        key = (market.market_id, plan.instrument)
+        context = self._contexts.get(key)
         if context is None:
             context = MarketContext(plan.instrument, market.market_id, market.scale, self._counters)
-            self._contexts[market.market_id] = context
+        elif context.scale != market.scale:
+            context = replace(context, scale=market.scale)
+        self._contexts[key] = context
         return make_handler(plan.kind, plan.resolution, context)
+
+    def _rested(self, key: Key, plan: _Plan) -> MarketHandler | None:
+        """Give the handler whose channel was closed just now, for the same instrument."""
+        closed_ns, handler = self._resting.pop(key, (0, None))
+        if handler is None or handler.instrument != plan.instrument or self._clock_ns() - closed_ns > RESUME_NS:
+            return None
+        return handler
 
     def _close(self, key: Key) -> None:
         channel, market_id = key
