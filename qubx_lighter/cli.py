@@ -203,7 +203,7 @@ def download(
     "--channels",
     default="order_book,trade,ticker,market_stats",
     show_default=True,
-    help="Of order_book, trade, ticker, market_stats, candle, candle/5m, mark_price_candle, ...",
+    help="Of order_book, trade, ticker, market_stats, candle and mark_price_candle; candle/5m for another resolution than 1m.",
 )
 @click.option(
     "--out",

@@ -23,6 +23,7 @@ from loguru import logger
 from qubx_lighter import recording
 from qubx_lighter.archive import sync
 from qubx_lighter.client import LighterClient
+from qubx_lighter.constants import RESOLUTIONS
 from qubx_lighter.errors import ConfigurationError, LighterError
 from qubx_lighter.history import selection
 from qubx_lighter.markets import Market
@@ -57,7 +58,7 @@ class Source(Protocol):
 
 
 def spell(wanted: Sequence[str], markets: Iterable[Market]) -> list[str]:
-    """Spell the channels of markets as the venue subscribes them.
+    """Spell the channels of markets as the venue subscribes them, each once.
 
     Args:
         wanted: kinds of channels, ``order_book`` or, for candles of another resolution than 1m, ``candle/5m``.
@@ -69,10 +70,25 @@ def spell(wanted: Sequence[str], markets: Iterable[Market]) -> list[str]:
     if not wanted:
         raise ConfigurationError(f"no channel was given: name some of {', '.join(_CHANNELS)}")
     for text in wanted:
-        if text.partition("/")[0] not in _CHANNELS:
-            raise ConfigurationError(f"there is no channel {text!r} to record (known: {', '.join(_CHANNELS)})")
-    spelled = (_channel(text, market) for market in markets for text in wanted)
+        _check(text)
+    spelled = dict.fromkeys(_channel(text, market) for market in markets for text in wanted)
     return [channel for channel in spelled if channel]
+
+
+def _check(text: str) -> None:
+    kind, slash, resolution = text.partition("/")
+    if kind not in _CHANNELS:
+        raise ConfigurationError(f"there is no channel {text!r} to record (known: {', '.join(_CHANNELS)})")
+    if not slash:
+        return
+    if kind not in _CANDLES:
+        raise ConfigurationError(
+            f"there is no channel {text!r} to record: only {' and '.join(_CANDLES)} have a resolution"
+        )
+    if resolution not in RESOLUTIONS:
+        raise ConfigurationError(
+            f"there is no channel {text!r} to record: the venue has candles of {', '.join(RESOLUTIONS)}"
+        )
 
 
 def _channel(text: str, market: Market) -> str:
@@ -311,7 +327,8 @@ def record(
     """Record what was typed until a signal or for a time, then tell what there is.
 
     Raises:
-        LighterError: it makes no sense, the venue cannot be reached, or frames were lost to a slow or full disk.
+        LighterError: it makes no sense, the venue cannot be reached, no frame came at all, or some were lost to a slow or
+            full disk.
     """
     settings = LighterSettings.build(params)
     kinds = selection.split(channels)
@@ -337,10 +354,12 @@ async def _record(
         markets = selection.choose(names, [market for market, _ in await selection.listed(client, settings)])
     finally:
         await client.close()
+    spelled = spell(kinds, markets)
+    if not spelled:
+        raise ConfigurationError(f"none of {', '.join(names)} has a channel {' or '.join(kinds)}")
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     writer = Writer(path, max_bytes=max_bytes, rotate_s=rotate_s, failed=lambda: loop.call_soon_threadsafe(stopped.set))
-    spelled = spell(kinds, markets)
     socket = LighterWebSocketPool(settings.ws_url)
     running = Recorder(socket, writer, spelled, about={"url": settings.ws_url})
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -365,8 +384,10 @@ def _tell(running: Recorder, writer: Writer, seconds: float) -> None:
     if running.losses:
         click.echo(f"  interruptions of a channel: {max(running.losses.values())}; the recording says where")
     if running.silent:
-        click.echo(f"  no frame of {', '.join(running.silent)}")
+        click.echo(f"Warning: no frame of {', '.join(running.silent)}", err=True)
     if writer.error is not None:
         raise LighterError(f"the recording ended early: {writer.error}")
     if running.dropped:
         raise LighterError(f"{running.dropped:,} frames were dropped: the disk is too slow")
+    if not running.frames:
+        raise LighterError("nothing was recorded: no frame came")

@@ -238,7 +238,15 @@ def test_sim_that_cannot_start_says_so_in_one_line(monkeypatch: pytest.MonkeyPat
     [
         ({"symbols": "ETC-USDC"}, "no market 'ETC-USDC'; did you mean ETH-USDC?"),
         ({"channels": "book"}, "there is no channel 'book' to record"),
+        (
+            {"channels": "trade,candle/3m"},
+            "there is no channel 'candle/3m' to record: the venue has candles of 1m, 5m, ",
+        ),
         ({"channels": ""}, "no channel was given"),
+        (
+            {"symbols": "SPOT:ETH-USDC", "channels": "mark_price_candle"},
+            "none of SPOT:ETH-USDC has a channel mark_price_candle",
+        ),
         ({"out": "/dev/null"}, "cannot record to /dev/null: File exists"),
         ({"base-url": "http://127.0.0.1:1"}, "http://127.0.0.1:1 failed: ConnectError"),
     ],
@@ -246,12 +254,23 @@ def test_sim_that_cannot_start_says_so_in_one_line(monkeypatch: pytest.MonkeyPat
 def test_a_recording_that_cannot_begin_says_so_in_one_line(
     venue: str, tmp_path: Path, options: dict[str, str], says: str
 ) -> None:
-    given = {"symbols": "ETH-USDC", "out": str(tmp_path / "a.jsonl.gz"), "base-url": venue} | options
+    given = {"symbols": "ETH-USDC", "out": str(tmp_path / "a.jsonl.gz"), "base-url": venue, "duration": "0.2"} | options
     result = run("record", *(part for name, value in given.items() for part in (f"--{name}", value)))
     assert 1 == result.exit_code
     assert says in result.stderr
     assert 1 == len(result.stderr.splitlines())
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_recording_in_which_nothing_came_is_a_failure(venue: str, tmp_path: Path) -> None:
+    """The venue lists its markets, and its stream is not to be reached."""
+    out = str(tmp_path / "a.jsonl.gz")
+    result = run("record", "--symbols", "ETH-USDC", "--out", out, "--base-url", venue, "--duration", "0.2")
+    assert 1 == result.exit_code
+    assert [
+        "Warning: no frame of order_book/0, trade/0, ticker/0, market_stats/0",
+        "Error: nothing was recorded: no frame came",
+    ] == result.stderr.splitlines()[-2:]
 
 
 # --- the program ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -315,8 +316,27 @@ def test_channels_are_spelled_as_the_venue_does() -> None:
         "candle/2048/1m",
         "candle/2048/5m",
     ] == recorder.spell(kinds, [market(0, "SWAP"), market(2048, "SPOT")])
-    with pytest.raises(ConfigurationError, match="no channel 'orderbook' to record"):
-        recorder.spell(["orderbook"], [])
+
+
+def test_a_channel_that_is_wanted_twice_is_recorded_once() -> None:
+    assert ["candle/0/1m", "trade/0"] == recorder.spell(["candle", "trade", "candle/1m", "trade"], [market(0, "SWAP")])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("orderbook", "(known: order_book, trade, ticker, market_stats, candle, mark_price_candle)"),
+        ("", "(known: order_book, "),
+        ("candle/3m", "the venue has candles of 1m, 5m, 15m, 30m, 1h, 4h, 12h, 1d"),
+        ("mark_price_candle/", "the venue has candles of 1m, "),
+        ("candle/1m/0", "the venue has candles of 1m, "),
+        ("order_book/5m", "only candle and mark_price_candle have a resolution"),
+        ("trade/", "only candle and mark_price_candle have a resolution"),
+    ],
+)
+def test_a_channel_that_the_venue_has_not_is_refused_with_those_it_has(text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^there is no channel '{text}' to record.*{re.escape(says)}"):
+        recorder.spell(["trade", text], [])
 
 
 # --- there and back ---------------------------------------------------------------------------------------------------
@@ -368,8 +388,9 @@ def test_a_kill_costs_a_second_at_most(tmp_path: Path) -> None:
     assert "recording" == lines[0].fact["event"]
 
 
-def test_a_recording_ends_after_its_duration(tmp_path: Path) -> None:
-    with started_venue(tmp_path, "--markets", "ETH") as (url, _):
+def test_a_recording_ends_after_its_duration_and_names_channels_that_were_silent(tmp_path: Path) -> None:
+    denied = "deny where=ticker code=30005 text=Invalid times=0"
+    with started_venue(tmp_path, "--markets", "ETH", "--faults", denied) as (url, _):
         command = [*QUBX_LIGHTER, "record", "--symbols", "ETH-USDC", "--out", "a.jsonl.gz", "--base-url", url]
         result = subprocess.run(
             [*command, "--duration", "1"],
@@ -381,4 +402,5 @@ def test_a_recording_ends_after_its_duration(tmp_path: Path) -> None:
             check=True,
         )
     assert " packed) in 1 s: a.jsonl.gz" in result.stdout
+    assert "Warning: no frame of ticker/0" == result.stderr.splitlines()[-1]
     assert 5 <= len(frames(tmp_path / "a.jsonl.gz"))
