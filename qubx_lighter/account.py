@@ -30,8 +30,9 @@ from qubx.core.interfaces import IHealthMonitor
 from qubx_lighter.accounts.deals import AccountDeals, trade_rows
 from qubx_lighter.accounts.funding import FundingLedger
 from qubx_lighter.accounts.introductions import Introductions
+from qubx_lighter.accounts.lookups import Asked, OrderLookups
 from qubx_lighter.accounts.money import AccountMoney
-from qubx_lighter.accounts.orders import AccountOrders, Asked
+from qubx_lighter.accounts.orders import AccountOrders
 from qubx_lighter.accounts.queries import AccountQueries
 from qubx_lighter.client import LighterClient
 from qubx_lighter.errors import LighterError
@@ -113,8 +114,6 @@ class LighterAccountProcessor:
         )
         self._orders = AccountOrders(
             converter=converter,
-            client=client,
-            queries=queries,
             instruments=instruments,
             requests=requests,
             tracker=tracker,
@@ -128,6 +127,18 @@ class LighterAccountProcessor:
             look_up=self.look_up,
             opened=lambda: self._introductions.opened(),  # noqa: PLW0108 - made below
             introduce=lambda index: self._introductions.introduce(index),  # noqa: PLW0108 - made below
+        )
+        self._lookups = OrderLookups(
+            converter=converter,
+            client=client,
+            queries=queries,
+            instruments=instruments,
+            requests=requests,
+            tracker=tracker,
+            orders=self._orders,
+            deals=self._deals,
+            emit=emit,
+            time_provider=time_provider,
         )
         self._money = AccountMoney(
             account_index=self._account,
@@ -225,7 +236,7 @@ class LighterAccountProcessor:
             # Of an order that Qubx made up for a deal of somebody else's this is when it did so.
             submitted_at=None if order.origin is OrderOrigin.EXTERNAL else order.submitted_at,
         )
-        self._spawn(self._orders.status(asked))
+        self._spawn(self._lookups.status(asked))
 
     def latest(self, order: Order) -> wire.OrderRow | None:
         """Give the newest row of an order, if the venue has shown any; callable from any thread."""
@@ -233,7 +244,7 @@ class LighterAccountProcessor:
 
     def look_up(self, request: Request) -> None:
         """Find out what became of the order of a refused request; thread-safe."""
-        self._spawn(self._orders.look_up_refused(request))
+        self._spawn(self._lookups.refused(request))
 
     def end_of(self, client_order_id: str) -> str | None:
         """Give the venue's word for how an order ended; thread-safe."""
@@ -260,8 +271,8 @@ class LighterAccountProcessor:
         if kind == "subscribed" and not self._stats["snapshots"]:
             self._orders.learn_standing(rows)
         self._orders.observe_all(rows)
-        if kind == "subscribed" and (missing := self._orders.missing_from(rows)):
-            self._spawn(self._orders.look_up(missing))
+        if kind == "subscribed" and (missing := self._tracker.missing_from(rows)):
+            self._spawn(self._lookups.ended(missing))
 
     def _on_trades(self, kind: str, raw: bytes) -> None:
         del kind  # the frame that answers a subscribe replays history: what was seen, or was before us, says nothing
@@ -323,9 +334,9 @@ class LighterAccountProcessor:
 
     async def _catch_up(self) -> None:
         rows = await self._catch_up_deals()
-        await self._orders.look_up(self._orders.missing_from(rows))
-        await self._orders.look_up_unseen()
-        await self._orders.look_up_traded()
+        await self._lookups.ended(self._tracker.missing_from(rows))
+        await self._lookups.sent_unseen()
+        await self._lookups.traded_unseen()
         await self._snapshot(include_orders=True)
         if self.ready():
             self._deals.caught_up()

@@ -1,29 +1,25 @@
-"""Order rows and failed transactions as Qubx's order events, and what became of a single order."""
+"""Order rows and failed transactions as Qubx's order events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from qubx import logger
-from qubx.core.basics import Instrument, ITimeProvider, Order, RejectCause, dt_64
+from qubx.core.basics import ITimeProvider, Order
 from qubx.core.events import (
     OrderCancelRejectedEvent,
     OrderEvent,
-    OrderFilledEvent,
     OrderRejectedEvent,
     OrderUpdatedEvent,
     OrderUpdateRejectedEvent,
 )
 from qubx.core.interfaces import IHealthMonitor
 
-from qubx_lighter.accounts.deals import RECOVERY_MARGIN_MS, AccountDeals
-from qubx_lighter.accounts.queries import AccountQueries, Wanted
-from qubx_lighter.client import LighterClient
-from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
+from qubx_lighter.accounts.deals import AccountDeals
+from qubx_lighter.constants import TxType
 from qubx_lighter.errors import WireError
 from qubx_lighter.handlers.account import AccountConverter, order_price, reject_cause, row_time_ns, to_dt64, to_ns
 from qubx_lighter.instruments import LighterInstrumentLoader
@@ -37,28 +33,11 @@ _RETAINED_NS: Final = 20 * 10**9  # Qubx keeps ended orders for 30 s (terminal_o
 _REMEMBERED: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An order whose status is asked for, as it was at the call.
-
-    ``index`` is the venue's index where it is known, else the client index.
-    """
-
-    instrument: Instrument
-    client_id: str
-    venue_id: str | None
-    index: int
-    quantity: float
-    submitted_at: dt_64 | None
-
-
 class AccountOrders:
     """Tell Qubx of our orders.
 
     Args:
         converter: the account's conversions.
-        client: typed REST.
-        queries: the account's single questions.
         instruments: the venue's markets.
         requests: what this process asked for, shared with the broker.
         tracker: remembers what was said of each order.
@@ -69,7 +48,7 @@ class AccountOrders:
         time_provider: Qubx's clock.
         health: told when a submit or cancel was answered.
         recoveries: acts on what the sequencer refuses.
-        look_up: has ``look_up_refused`` done on the loop.
+        look_up: has the order of a request looked for.
         opened: called when an order that Qubx did not send has come.
         introduce: called with the index of such an order before something else is told of it.
     """
@@ -78,8 +57,6 @@ class AccountOrders:
         self,
         *,
         converter: AccountConverter,
-        client: LighterClient,
-        queries: AccountQueries,
         instruments: LighterInstrumentLoader,
         requests: RequestBook,
         tracker: OrderTracker,
@@ -95,8 +72,6 @@ class AccountOrders:
         introduce: Callable[[int], None],
     ) -> None:
         self._converter = converter
-        self._client = client
-        self._queries = queries
         self._instruments = instruments
         self._requests = requests
         self._tracker = tracker
@@ -141,7 +116,7 @@ class AccountOrders:
         self.learn_standing([row for row in rows if self._tracker.latest(row.order_index) is None])
         for row in rows:
             try:
-                self._observe(row)
+                self.observe(row)
             except WireError as error:
                 logger.error("lighter: order {}: {}", row.order_index, error)
 
@@ -149,13 +124,17 @@ class AccountOrders:
         """Say what is new in each row; one in a state that this version does not know leaves the others their say."""
         for row in rows:
             try:
-                self._observe(row)
+                self.observe(row)
             except WireError as error:
                 logger.error("lighter: order {}: {}; asking for the whole account", row.order_index, error)
                 self._want_snapshot()
 
-    def _observe(self, row: wire.OrderRow) -> None:
-        """Say what is new in an order row; one of a market that is not known waits for the snapshot that learns it."""
+    def observe(self, row: wire.OrderRow) -> None:
+        """Say what is new in an order row; one of a market that is not known waits for the snapshot that learns it.
+
+        Raises:
+            WireError: the order is in a state that this version does not know.
+        """
         if not self._knows_market(row.market_index, row.market_kind) or self._is_part(row):
             return
         ids = self._converter.ids_of(row)
@@ -168,7 +147,7 @@ class AccountOrders:
                         self._opened()
                     self._emit(self._converter.accepted(row))
                     if asked is not None and asked.price is not None:
-                        self._emit(self._updated(row))
+                        self.tell_update(row)
                     self._answered_submit(ids.client_id)
                 case kind if kind is not TransitionKind.DONE and row.order_index in self._untold:
                     self._introduce(row.order_index)
@@ -177,11 +156,11 @@ class AccountOrders:
                 case TransitionKind.FILLED_MORE:
                     self._emit(self._converter.partially_filled(row))
                 case TransitionKind.AMENDED:
-                    self._emit(self._updated(row, self._requests.take(TxType.MODIFY_ORDER, ids.client_id)))
+                    self.tell_update(row, self._requests.take(TxType.MODIFY_ORDER, ids.client_id))
                 case TransitionKind.ACTIVATED:
-                    self._emit(self._updated(row))
+                    self.tell_update(row)
                 case TransitionKind.DONE:
-                    self._emit_end(row, rested=transition.rested)
+                    self.tell_end(row, rested=transition.rested)
 
     def _is_part(self, row: wire.OrderRow) -> bool:
         """Tell whether a row is of a slice of a TWAP: its deals are the TWAP's then, and it is no order to Qubx.
@@ -196,7 +175,8 @@ class AccountOrders:
         self._tracker.observe(row)
         return True
 
-    def _emit_end(self, row: wire.OrderRow, *, rested: bool) -> None:
+    def tell_end(self, row: wire.OrderRow, *, rested: bool) -> None:
+        """Tell how an order ended; ``rested``: whether it was seen in the book before."""
         ids = self._converter.ids_of(row)
         self._untold.discard(row.order_index)
         event = self._converter.ended(row, rested=rested)
@@ -218,16 +198,18 @@ class AccountOrders:
     def _answered_submit(self, client_id: str) -> None:
         self._health.record_order_submit_response(self._converter.exchange, client_id, self._time.time())
 
-    def _updated(self, row: wire.OrderRow, request: Request | None = None) -> OrderUpdatedEvent:
+    def tell_update(self, row: wire.OrderRow, request: Request | None = None) -> None:
         """Echo what was asked for; what nobody here asked for is told in the venue's figures."""
         ids = self._converter.ids_of(row)
-        return OrderUpdatedEvent(
-            instrument=ids.instrument,
-            client_order_id=ids.client_id,
-            venue_order_id=ids.venue_id,
-            last_update_time=to_dt64(row_time_ns(row)),
-            new_price=order_price(row) if request is None else request.price,
-            new_quantity=row.initial_base_amount if request is None else request.quantity,
+        self._emit(
+            OrderUpdatedEvent(
+                instrument=ids.instrument,
+                client_order_id=ids.client_id,
+                venue_order_id=ids.venue_id,
+                last_update_time=to_dt64(row_time_ns(row)),
+                new_price=order_price(row) if request is None else request.price,
+                new_quantity=row.initial_base_amount if request is None else request.quantity,
+            )
         )
 
     # --- what Qubx knows of them -------------------------------------------------------------------------------------
@@ -314,117 +296,6 @@ class AccountOrders:
             case _:
                 return
         self._emit(event)
-
-    # --- orders that no list shows any more --------------------------------------------------------------------------
-
-    def missing_from(self, rows: list[wire.OrderRow]) -> list[wire.OrderRow]:
-        """List the orders that a complete list of working orders lacks."""
-        return self._tracker.missing_from(rows)
-
-    async def look_up(self, missing: list[wire.OrderRow]) -> None:
-        """Find out what became of orders that are not working any more."""
-        await self._find_and_tell(
-            [
-                Wanted(old.market_index, old.order_index, old.client_order_index, units.time_ns(old.created_at))
-                for old in missing
-            ]
-        )
-
-    async def look_up_traded(self) -> None:
-        """Find the orders, of other clients too, that came, traded and ended unseen, while the connection was away."""
-        await self._find_and_tell([Wanted(market, index, 0) for index, market in self._deals.of_unseen_orders()])
-
-    async def look_up_unseen(self) -> None:
-        """Find the orders that were sent and came to an end unseen, while the connection was away."""
-        await self._find_and_tell(
-            [
-                Wanted(request.market_id, None, self._converter.ids.index_of(request.client_id), request.time_ns)
-                for request in self._requests.unseen(TxType.CREATE_ORDER)
-            ]
-        )
-
-    async def look_up_refused(self, request: Request) -> None:
-        """Find the order of a request that the venue refused for the state it is in; what is not found stays in doubt."""
-        venue_id = request.venue_id or ""
-        index = int(venue_id) if venue_id.isdecimal() else self._converter.ids.index_of(request.client_id)
-        await self._find_and_tell([self._wanted(request.market_id, index)])
-
-    def _wanted(self, market_id: int, index: int, since_ns: int = 0) -> Wanted:
-        order_index = index if index > MAX_CLIENT_ORDER_INDEX else None
-        client_index = index if order_index is None else self._tracker.client_order_index(order_index)
-        return Wanted(market_id, order_index, client_index, since_ns)
-
-    async def _find_and_tell(self, wanted: list[Wanted]) -> None:
-        if not wanted:
-            return
-        for row in (await self._queries.find(wanted)).rows:
-            if row is not None:
-                await self._deliver_trades_of(row)
-                self._observe(row)
-
-    async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
-        """Send an order's deals before its end, so that none comes after Qubx has let the order go."""
-        if self._deals.filled(row.order_index) >= row.filled_base_amount:
-            return
-        since_ms = max(units.time_ns(row.created_at) // 1_000_000 - RECOVERY_MARGIN_MS, 0)
-        for trade in await self._client.trades(
-            self._converter.account_index, market_id=row.market_index, since_ms=since_ms, order_index=row.order_index
-        ):
-            self._deals.deliver(trade, recovered=True)
-
-    async def status(self, asked: Asked) -> None:
-        """Answer with the truth: the order's state, or that the venue has positively no trace of it."""
-        market = self._instruments.market(asked.instrument)
-        since_ns = 0 if asked.submitted_at is None else to_ns(asked.submitted_at)
-        found = await self._queries.find([self._wanted(market.market_id, asked.index, since_ns)])
-        (row,) = found.rows
-        if row is None:
-            await self._not_listed(asked, market.market_id, complete=found.complete)
-            return
-        rested = self._tracker.rested(row.order_index)
-        news = {transition.kind for transition in self._tracker.observe(row)}
-        row = self._tracker.latest(row.order_index) or row  # REST may be behind the channels
-        if is_terminal(row.status):
-            await self._deliver_trades_of(row)
-            self._emit_end(row, rested=rested)
-            return
-        self._emit(self._converter.accepted(row))
-        if news & {TransitionKind.AMENDED, TransitionKind.ACTIVATED}:  # and no channel has shown it
-            self._emit(self._updated(row))
-        if row.filled_base_amount:
-            await self._deliver_trades_of(row)
-            self._emit(self._converter.partially_filled(row))
-
-    async def _not_listed(self, asked: Asked, market_id: int, *, complete: bool) -> None:
-        """Say what can be said of an order that no list shows: nothing, unless it can be proved."""
-        if not complete or await self._queries.may_still_arrive(asked.client_id, asked.submitted_at):
-            return
-        ids: dict[str, Any] = {
-            "instrument": asked.instrument,
-            "client_order_id": asked.client_id,
-            "venue_order_id": asked.venue_id,
-            "last_update_time": self._time.time(),
-        }
-        traded = await self._traded(asked, market_id)
-        if traded:  # on its way from one list to the other: Qubx asks again
-            if traded >= asked.quantity - asked.instrument.lot_size / 2:
-                self._emit(OrderFilledEvent(**ids, fill=None))
-            return
-        ids |= {"reason": "the venue has no trace of this order", "code": "OrderNotFound"}
-        self._emit(OrderRejectedEvent(**ids, cause=RejectCause.NOT_FOUND))
-
-    async def _traded(self, asked: Asked, market_id: int) -> float:
-        """Deliver the deals of an order that no list shows, and give how much they come to."""
-        since_ms = 0 if asked.submitted_at is None else to_ns(asked.submitted_at) // 1_000_000 - RECOVERY_MARGIN_MS
-        order_index = asked.index if asked.index > MAX_CLIENT_ORDER_INDEX else None
-        amount = 0.0
-        for trade in await self._client.trades(
-            self._converter.account_index, market_id=market_id, since_ms=since_ms, order_index=order_index
-        ):
-            if asked.index in (trade.ask_id, trade.bid_id, trade.ask_client_id, trade.bid_client_id):
-                self._deals.deliver(trade, recovered=True)
-                amount += trade.size
-        return amount
 
 
 def _forget_oldest(entries: dict[Any, Any]) -> None:
