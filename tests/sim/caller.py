@@ -101,6 +101,12 @@ def place(venue: Venue, side: str, lots: int, price: int, account: int = FEED, *
     return result.order_index
 
 
+def trade(venue: Venue, price: int = 300_000, buyer: int = ALICE, seller: int = FEED) -> None:
+    """Let the buyer take."""
+    place(venue, "sell", 500, price, seller)
+    place(venue, "buy", 500, price, buyer)
+
+
 def create_tx(venue: Venue, side: str, lots: int, price: int, account: int = ALICE, **fields: Any) -> str:
     """Write a create-order transaction with the key's next nonce: limit, good till time, a day."""
     post = {

@@ -161,3 +161,9 @@ def quoted_desk() -> Desk:
     desk.place(FEED, "buy", 10_000, MID - 10)
     desk.place(FEED, "sell", 10_000, MID + 10)
     return desk
+
+
+def long_position(desk: Desk, lots: int = 100, account: int = ALICE) -> None:
+    """Let an account buy from the feed."""
+    desk.place(FEED, "sell", lots, 300_000)
+    assert "filled" == desk.order(desk.create("buy", lots, 300_000, account=account)).status

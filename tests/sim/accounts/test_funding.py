@@ -166,12 +166,6 @@ async def venue() -> AsyncIterator[Venue]:
         yield venue
 
 
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
-
-
 async def test_payments_come_newest_first_in_the_venues_form(venue: Venue, caller: Caller) -> None:
     venue.server.execute(SettleFunding(0, 12))
     venue.server.execute(SettleFunding(1, -5))

@@ -17,11 +17,6 @@ FINE = MarketSpec(market_id=5, symbol="FINE", price_decimals=5, size_decimals=4,
 COARSE = MarketSpec(market_id=6, symbol="COARSE", price_decimals=1, size_decimals=0, min_base_lots=1)
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def trade(desk: Desk, side: str, lots: int, price: int, account: int = ALICE, market_id: int = 0) -> None:
     """Let an account take from the feed, at a price."""
     desk.place(FEED, "sell" if side == "buy" else "buy", lots, price, market_id=market_id)

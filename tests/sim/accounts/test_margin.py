@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
@@ -15,7 +14,7 @@ from qubx_lighter.sim.app import Venue
 from qubx_lighter.sim.model.commands import PlaceOrder, Result, SettleFunding
 from qubx_lighter.sim.model.events import PositionChanged
 from qubx_lighter.sim.model.records import Position
-from tests.sim.caller import Caller, calling, quiet_venue
+from tests.sim.caller import Caller
 from tests.sim.desk import ALICE, BOB, FEED, FUNDS, KEY, OTHER_FEED, Desk
 from tests.sim.money import everything_micro
 
@@ -322,18 +321,6 @@ def test_a_position_that_cannot_be_liquidated_has_no_price() -> None:
     trade(desk, "buy", 1_000)  # 300 on 1,000
     assert 0 == desk.engine.liquidation_price_ticks(ALICE, ETH_ID)
     assert 0 == desk.engine.liquidation_price_ticks(BOB, ETH_ID)
-
-
-@pytest.fixture
-async def venue() -> AsyncIterator[Venue]:
-    async with quiet_venue() as venue:
-        yield venue
-
-
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
 
 
 async def test_the_account_row_tells_cross_and_isolated_margin_apart(venue: Venue, caller: Caller) -> None:

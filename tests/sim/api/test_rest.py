@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -16,28 +15,14 @@ from tests.sim.caller import (
     BOB,
     KEY,
     Caller,
-    calling,
     cancel_tx,
     create_tx,
     orders,
     place,
-    quiet_venue,
     token,
 )
 
 V1 = "/api/v1/"
-
-
-@pytest.fixture
-async def venue() -> AsyncIterator[Venue]:
-    async with quiet_venue() as venue:
-        yield venue
-
-
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
 
 
 def read[T](kind: type[T], body: dict[str, Any]) -> T:

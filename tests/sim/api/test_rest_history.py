@@ -40,12 +40,6 @@ async def venue(clock: Clock) -> AsyncIterator[Venue]:
 
 
 @pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
-
-
-@pytest.fixture
 async def young(clock: Clock) -> AsyncIterator[Caller]:
     """A venue whose markets have no past."""
     async with quiet_venue(now=clock) as venue, calling(venue) as caller:

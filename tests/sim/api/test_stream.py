@@ -1,25 +1,20 @@
-"""The venue's stream: control frames, snapshots and deltas, accounts, transactions, limits."""
+"""The venue's stream: control frames, transactions, limits, and what becomes of clients that do not read."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from random import Random
 from typing import Any
 
 import aiohttp
 import pytest
 from loguru import logger
 
-from qubx_lighter.constants import TxType
 from qubx_lighter.protocol import wire
-from qubx_lighter.protocol.book import OrderBook, Outcome
-from qubx_lighter.protocol.units import Scale
 from qubx_lighter.sim.api.server import Server, transaction_hash
 from qubx_lighter.sim.app import Venue
 from qubx_lighter.sim.exchange.engine import Engine
-from qubx_lighter.sim.model.commands import CancelAll, CancelOrder, CreateAccount, CreateMarket, Deposit
+from qubx_lighter.sim.model.commands import CreateAccount, CreateMarket
 from tests.sim.caller import (
     ALICE,
     BOB,
@@ -27,32 +22,14 @@ from tests.sim.caller import (
     PATIENCE_S,
     Caller,
     calling,
-    cancel_tx,
     create_tx,
     orders,
     place,
-    quiet_venue,
     send_frame,
     token,
+    trade,
 )
 from tests.sim.desk import ETH
-
-ETH_SCALE = Scale(2, 4)
-
-
-@pytest.fixture
-async def venue() -> AsyncIterator[Venue]:
-    async with quiet_venue() as venue:
-        yield venue
-
-
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
-
-
-# --- control ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_ping_is_answered(caller: Caller) -> None:
@@ -225,263 +202,6 @@ async def test_who_sends_in_turn_waits_for_room(venue: Venue, caller: Caller) ->
     assert texts == [await caller.socket.receive_str(timeout=PATIENCE_S) for _ in texts]
 
 
-# --- books ------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_book_begins_with_its_full_depth(venue: Venue, caller: Caller) -> None:
-    for step in range(300):
-        place(venue, "sell", 600, 300_001 + step)
-        place(venue, "buy", 600, 300_000 - step)
-    frame = await caller.subscribe("order_book/0")
-    payload = frame["order_book"]
-    assert (300, 300, 0) == (len(payload["asks"]), len(payload["bids"]), payload["begin_nonce"])
-    assert {"price": "3000.01", "size": "0.0600"} == payload["asks"][0]
-    assert {"price": "3000.00", "size": "0.0600"} == payload["bids"][0]
-    assert venue.engine.book_nonce == payload["nonce"]
-
-
-async def test_an_empty_book_has_a_snapshot_too(venue: Venue, caller: Caller) -> None:
-    payload = (await caller.subscribe("order_book/1"))["order_book"]
-    assert ([], []) == (payload["asks"], payload["bids"])
-    place(venue, "buy", 1_000, 999_000, market_id=1)
-    update = (await caller.read_until("update/order_book"))["order_book"]
-    assert payload["nonce"] == update["begin_nonce"]
-    assert [{"price": "99900.0", "size": "0.01000"}] == update["bids"]
-
-
-async def test_changes_of_50_ms_leave_in_one_frame(venue: Venue, caller: Caller) -> None:
-    snapshot = (await caller.subscribe("order_book/0"))["order_book"]
-    index = place(venue, "buy", 1_000, 299_000)
-    place(venue, "buy", 500, 299_000)
-    place(venue, "sell", 700, 300_000)
-    venue.server.execute(CancelOrder(FEED, 0, index))
-    update = (await caller.read())["order_book"]
-    assert [{"price": "2990.00", "size": "0.0500"}] == update["bids"]
-    assert [{"price": "3000.00", "size": "0.0700"}] == update["asks"]
-    assert (snapshot["nonce"], venue.engine.book_nonce) == (update["begin_nonce"], update["nonce"])
-
-
-async def test_the_chain_of_deltas_rebuilds_the_engines_books(venue: Venue, caller: Caller) -> None:
-    """Both books, changed at random; a second client comes in the middle of a batch."""
-    seed = 7
-    print(f"seed {seed}")
-    random = Random(seed)
-    books = {0: OrderBook(ETH_SCALE), 1: OrderBook(Scale(1, 5))}
-    late = OrderBook(ETH_SCALE)
-    for market_id, book in books.items():
-        snapshot = await caller.subscribe(f"order_book/{market_id}")
-        assert Outcome.APPLIED == book.snapshot(payload_of(snapshot))
-    async with calling(venue) as other:
-        for step in range(400):
-            churn(venue, random)
-            if step == 150:
-                assert Outcome.APPLIED == late.snapshot(payload_of(await other.subscribe("order_book/0")))
-            if step % 20 == 0:
-                await asyncio.sleep(0)  # the server reads what clients wrote, in the middle of a batch
-        for market_id, book in books.items():
-            while levels_of(venue, market_id) != book.levels(10_000):
-                frame = await caller.read_until("update/order_book")
-                number = int(frame["channel"].partition(":")[2])
-                assert Outcome.APPLIED == books[number].apply(payload_of(frame))
-        while levels_of(venue, 0) != late.levels(10_000):
-            assert Outcome.APPLIED == late.apply(payload_of(await other.read_until("update/order_book")))
-
-
-def churn(venue: Venue, random: Random) -> None:
-    """Change the books in some way."""
-    market_id, middle = random.choice(((0, 300_000), (1, 1_000_000)))
-    if random.random() < 0.01:
-        venue.server.execute(CancelAll(FEED))
-        return
-    resting = list(venue.engine.book(market_id).orders(random.random() < 0.5))
-    if resting and random.random() < 0.4:
-        venue.server.execute(CancelOrder(FEED, market_id, random.choice(resting).order_index))
-        return
-    side, price = random.choice(("buy", "sell")), middle + random.randint(-200, 200)
-    place(venue, side, random.randint(300, 5_000), price, random.choice((FEED, BOB)), market_id=market_id)
-
-
-def payload_of(frame: dict[str, Any]) -> wire.BookPayload:
-    return wire.decode(wire.BookFrame, json.dumps(frame).encode()).order_book
-
-
-def levels_of(venue: Venue, market_id: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    book, spec = venue.engine.book(market_id), venue.engine.markets[market_id]
-    scale = Scale(spec.price_decimals, spec.size_decimals)
-    bids, asks = ([(price, scale.size(lots)) for price, lots in book.levels(side)] for side in (False, True))
-    return bids, asks
-
-
-async def test_the_ticker_follows_every_change_of_the_touch(venue: Venue, caller: Caller) -> None:
-    frame = await caller.subscribe("ticker/0")
-    assert ("ETH", {"price": "", "size": ""}) == (frame["ticker"]["s"], frame["ticker"]["b"])
-    place(venue, "buy", 1_000, 299_000)
-    place(venue, "buy", 1_000, 298_000)  # behind the touch: not told
-    place(venue, "buy", 2_000, 299_000)
-    place(venue, "sell", 700, 300_000)
-    seen = []
-    for _ in range(3):
-        ticker = wire.decode(wire.TickerFrame, json.dumps(await caller.read()).encode())
-        seen.append((ticker.ticker.b.price, ticker.ticker.b.size, ticker.ticker.a.price))
-        assert ticker.nonce
-    assert [("2990.00", "0.1000", ""), ("2990.00", "0.3000", ""), ("2990.00", "0.3000", "3000.00")] == seen
-
-
-# --- trades -----------------------------------------------------------------------------------------------------------
-
-
-def trade(venue: Venue, price: int = 300_000, buyer: int = ALICE, seller: int = FEED) -> None:
-    """Let the buyer take."""
-    place(venue, "sell", 500, price, seller)
-    place(venue, "buy", 500, price, buyer)
-
-
-async def test_trades_begin_with_the_last_50_newest_first(venue: Venue, caller: Caller) -> None:
-    for step in range(60):
-        trade(venue, 300_000 + step)
-    frame = wire.decode(wire.TradeFrame, json.dumps(await caller.subscribe("trade/0")).encode())
-    rows = frame.trades or []
-    assert [3000.59, 3000.10] == [rows[0].price, rows[-1].price]
-    assert 50 == len(rows)
-    trade(venue, 301_000)
-    update = await caller.read()
-    assert "update/trade" == update["type"]
-    assert ["3010.00"] == [row["price"] for row in update["trades"]]
-    assert update["liquidation_trades"] is None
-
-
-async def test_the_trades_of_one_order_come_together_newest_first(venue: Venue, caller: Caller) -> None:
-    await caller.subscribe("trade/0")
-    for step in range(3):
-        place(venue, "sell", 500, 300_000 + step)
-    place(venue, "buy", 1_500, 300_002, ALICE)
-    rows = (await caller.read())["trades"]
-    assert ["3000.02", "3000.01", "3000.00"] == [row["price"] for row in rows]
-    assert [True] * 3 == [row["is_maker_ask"] for row in rows]
-
-
-# --- accounts ---------------------------------------------------------------------------------------------------------
-
-CHANNELS = (
-    "account_all_orders",
-    "account_all",
-    "account_all_trades",
-    "user_stats",
-    "account_all_positions",
-    "account_tx",
-)
-
-
-async def test_an_order_that_takes_is_told_in_the_venues_order(venue: Venue, caller: Caller) -> None:
-    for kind in CHANNELS:
-        await caller.subscribe(f"{kind}/{ALICE}", auth=token())
-    place(venue, "sell", 500, 300_000)
-    place(venue, "sell", 500, 300_001)
-    tx_info = create_tx(venue, "buy", 1_000, 300_001, ClientOrderIndex=9)
-    await caller.write(**send_frame(tx_info))
-    frames = [await caller.read() for _ in range(8)]
-    reply, *news = frames
-    assert (200, "r1") == (reply["code"], reply["id"])
-    assert [
-        "update/account_all_orders",
-        "update/account_all",
-        "update/account_all_trades",
-        "update/user_stats",
-        "update/account_all",
-        "update/account_all_positions",
-        "update/account_tx",
-    ] == [frame["type"] for frame in news]
-    by_type = {frame["type"]: json.dumps(frame).encode() for frame in news}
-    (order,) = (wire.decode(wire.AccountOrdersFrame, by_type["update/account_all_orders"]).orders or {})["0"]
-    assert (9, "filled", 0.1, 300.0005) == (
-        order.client_order_index,
-        order.status,
-        order.filled_base_amount,
-        order.filled_quote_amount,
-    )
-    trades = wire.decode(wire.AccountTradesFrame, by_type["update/account_all_trades"]).trades
-    assert isinstance(trades, dict)
-    assert [(3000.01, 200), (3000.0, 200)] == [(row.price, row.taker_fee) for row in trades["0"]]
-    stats = wire.decode(wire.UserStatsFrame, by_type["update/user_stats"]).stats
-    assert 10_000 - 300.0005 * 0.0002 == pytest.approx(stats.collateral, abs=2e-6)
-    positions = wire.decode(wire.AccountPositionsFrame, by_type["update/account_all_positions"]).positions or {}
-    assert (1, 0.1) == (positions["0"].sign, positions["0"].position)
-    (tx,) = wire.decode(wire.AccountTxFrame, by_type["update/account_tx"]).txs or []
-    assert (reply["tx_hash"], 14, 2) == (tx.hash, tx.type, tx.status)
-    assert json.loads(tx_info) == json.loads(tx.info)
-
-
-async def test_a_maker_hears_of_the_fill_of_its_order(venue: Venue, caller: Caller) -> None:
-    index = place(venue, "buy", 1_000, 300_000, ALICE)
-    for kind in ("account_all_orders", "account_all_trades"):
-        await caller.subscribe(f"{kind}/{ALICE}", auth=token())
-    place(venue, "sell", 400, 300_000)
-    orders_frame, trades_frame = await caller.read(), await caller.read()
-    (row,) = orders_frame["orders"]["0"]
-    assert (index, "open", "0.0600", "0.0400") == (
-        row["order_index"],
-        row["status"],
-        row["remaining_base_amount"],
-        row["filled_base_amount"],
-    )
-    (fill,) = trades_frame["trades"]["0"]
-    assert (ALICE, index, 20, False) == (
-        fill["bid_account_id"],
-        fill["bid_id"],
-        fill["maker_fee"],
-        fill["is_maker_ask"],
-    )
-
-
-async def test_snapshots_of_an_account(venue: Venue, caller: Caller) -> None:
-    trade(venue)
-    resting = place(venue, "buy", 1_000, 299_000, ALICE)
-    over = place(venue, "buy", 1_000, 299_000, ALICE)
-    venue.server.submit(TxType.CANCEL_ORDER, cancel_tx(venue, over))
-    frames = {kind: await caller.subscribe(f"{kind}/{ALICE}", auth=token()) for kind in CHANNELS}
-    assert [resting] == [row["order_index"] for row in frames["account_all_orders"]["orders"]["0"]]
-    assert ["3000.00"] == [row["price"] for row in frames["account_all_trades"]["trades"]["0"]]
-    assert 150.0 == frames["account_all_trades"]["total_volume"]
-    assert {"channel": f"account_tx:{ALICE}", "type": "subscribed/account_tx"} == frames["account_tx"]
-    positions = frames["account_all_positions"]["positions"]
-    assert positions == frames["account_all"]["positions"]
-    assert ("0.0500", 1) == (positions["0"]["position"], positions["0"]["open_order_count"])
-    assert (ALICE, {}, 1) == (
-        frames["account_all"]["account"],
-        frames["account_all"]["trades"],
-        frames["account_all"]["daily_trades_count"],
-    )
-    assert "9999.970000" == frames["user_stats"]["stats"]["collateral"]
-
-
-async def test_an_account_hears_nothing_of_others(venue: Venue, caller: Caller) -> None:
-    for kind in CHANNELS:
-        await caller.subscribe(f"{kind}/{ALICE}", auth=token())
-    trade(venue, buyer=BOB)
-    assert {"type": "pong"} == await caller.ask(type="ping")
-
-
-async def test_a_deposit_changes_the_figures_alone(venue: Venue, caller: Caller) -> None:
-    for kind in CHANNELS:
-        await caller.subscribe(f"{kind}/{ALICE}", auth=token())
-    venue.server.execute(Deposit(ALICE, 5_000_000))
-    assert "10005.000000" == (await caller.read())["stats"]["collateral"]
-    assert {"type": "pong"} == await caller.ask(type="ping")
-
-
-async def test_the_figures_follow_the_mark_price(venue: Venue, caller: Caller) -> None:
-    trade(venue)
-    await caller.subscribe(f"user_stats/{ALICE}")
-    place(venue, "buy", 500, 301_000)  # the mark price moves into the touch
-    venue.server.channels.refresh_stats()
-    assert "10000.470000" == (await caller.read())["stats"]["portfolio_value"]
-    venue.server.channels.refresh_stats()
-    assert {"type": "pong"} == await caller.ask(type="ping")
-
-
-# --- transactions -----------------------------------------------------------------------------------------------------
-
-
 async def test_replies_carry_the_id_of_their_request(venue: Venue, caller: Caller) -> None:
     first = create_tx(venue, "buy", 1_000, 299_000)
     frame = await caller.ask(**send_frame(first, "one"))
@@ -542,9 +262,6 @@ def test_the_hash_is_the_same_however_the_json_is_spelled() -> None:
     assert 80 == len(one)
     assert one != transaction_hash(15, '{"a":1,"b":[2]}')
     assert 80 == len(transaction_hash(14, "no json"))
-
-
-# --- time -------------------------------------------------------------------------------------------------------------
 
 
 async def test_an_order_expires_though_nothing_happens() -> None:

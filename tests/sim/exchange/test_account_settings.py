@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,16 +10,11 @@ from qubx_lighter.constants import Code, TxType
 from qubx_lighter.sim.app import Funded, Venue, accounts_toml
 from qubx_lighter.sim.model.commands import ChangeTier, CreateAccount, RegisterKey, SetMakerOnlyKeys
 from tests.sim.caller import ALICE as CALLER
-from tests.sim.caller import Caller, calling, place, quiet_venue, token
+from tests.sim.caller import Caller, place, token
 from tests.sim.desk import ALICE, BOB, ETH, FEED, FUNDS, KEY, Desk
 
 USDC = 1_000_000
 DAY_US = 24 * 3600 * 10**6
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
 
 
 def trade(desk: Desk, account: int = ALICE) -> int:
@@ -139,18 +133,6 @@ def test_back_to_classic_goes_a_healthy_account_only(desk: Desk) -> None:
 # --- over REST -------------------------------------------------------------------------------------------------------
 
 V1 = "/api/v1/"
-
-
-@pytest.fixture
-async def venue() -> AsyncIterator[Venue]:
-    async with quiet_venue() as venue:
-        yield venue
-
-
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
 
 
 async def test_limits_tell_the_tier_and_its_fees(caller: Caller) -> None:

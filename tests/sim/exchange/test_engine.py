@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.sim.exchange.engine import Engine
 from qubx_lighter.sim.model.commands import CreateAccount, CreateMarket, Deposit, PlaceOrder, RegisterKey
 from qubx_lighter.sim.model.events import OrderChanged, PositionChanged
 from tests.sim.desk import ALICE, ETH, FEED, FUNDS, KEY, START, Desk
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
 
 
 def test_markets_accounts_and_keys_are_made_once(desk: Desk) -> None:

@@ -15,11 +15,6 @@ from tests.sim.desk import ALICE, BOB, DAY_MS, FEED, KEY, START, Desk
 NOW_MS = START // 1000
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

@@ -11,11 +11,6 @@ from qubx_lighter.sim.model.events import PositionChanged, TransactionDone
 from tests.sim.desk import ALICE, FEED, KEY, Desk
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def test_leverage_is_kept_and_told(desk: Desk) -> None:
     assert desk.leverage(1000).ok
     assert 1000 == desk.account().positions[0].initial_margin_fraction

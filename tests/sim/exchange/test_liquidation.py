@@ -26,7 +26,7 @@ from qubx_lighter.sim.model.commands import (
 from qubx_lighter.sim.model.events import NotificationSent, OrderChanged, Traded
 from qubx_lighter.sim.model.records import INSURANCE_FUND, Order, Trade
 from qubx_lighter.sim.model.specs import COLLATERAL_ASSET, MarketSpec
-from tests.sim.caller import Caller, calling, quiet_venue, token
+from tests.sim.caller import Caller, quiet_venue, token
 from tests.sim.desk import ALICE, BOB, BTC, ETH, FEED, FUNDS, OTHER_FEED, Desk
 from tests.sim.money import everything_micro
 
@@ -376,12 +376,6 @@ async def venue() -> AsyncIterator[Venue]:
         venue.server.execute(CreateAccount(OTHER, "0xother", 10**15, fee_free=True))
         venue.server.execute(PlaceOrder(OTHER, 0, False, 400_000, 286_000))
         yield venue
-
-
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
 
 
 def fall(venue: Venue, price: int) -> None:

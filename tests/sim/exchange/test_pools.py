@@ -14,7 +14,7 @@ from qubx_lighter.sim.accounts.ledger import Account
 from qubx_lighter.sim.app import Venue
 from qubx_lighter.sim.model.commands import CreateAccount, PlaceOrder, RegisterKey, Result
 from tests.sim.caller import ALICE as CALLER
-from tests.sim.caller import Caller, calling, quiet_venue, token
+from tests.sim.caller import Caller, quiet_venue, token
 from tests.sim.desk import ALICE, BOB, FEED, KEY, Desk
 from tests.sim.money import everything_micro
 
@@ -303,12 +303,6 @@ async def _send(venue: Venue, tx_type: int, account: int, **fields: Any) -> None
     }
     _, result = venue.server.submit(tx_type, json.dumps(body | fields))
     assert result.ok, result
-
-
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
 
 
 async def test_pools_are_listed_with_what_an_account_holds(caller: Caller) -> None:

@@ -15,11 +15,6 @@ from qubx_lighter.sim.model.events import TransactionDone
 from tests.sim.desk import ALICE, DAY_MS, KEY, Desk
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 class Native:
     """The native library with a fresh key of Alice's in it."""
 

@@ -15,7 +15,7 @@ from qubx_lighter.sim.model.commands import CreateAccount, Deposit, Result
 from qubx_lighter.sim.model.events import PositionChanged
 from tests.sim.caller import ALICE as CALLER
 from tests.sim.caller import BOB as STRANGER
-from tests.sim.caller import Caller, calling, quiet_venue, token
+from tests.sim.caller import Caller, quiet_venue, token
 from tests.sim.clock import Clock
 from tests.sim.desk import ALICE, BOB, FEED, FUNDS, KEY, Desk
 from tests.sim.money import everything_micro
@@ -209,12 +209,6 @@ def clock() -> Clock:
 async def venue(clock: Clock) -> AsyncIterator[Venue]:
     async with quiet_venue(now=clock) as venue:
         yield venue
-
-
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
 
 
 def at(clock: Clock, account: int = CALLER) -> str:

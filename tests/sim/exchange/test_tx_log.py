@@ -10,11 +10,6 @@ from qubx_lighter.sim.model.events import TransactionDone
 from tests.sim.desk import ALICE, BOB, KEY, Desk
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def test_taken_transactions_are_found_by_hash(desk: Desk) -> None:
     desk.create("buy", 100, 300_000)
     (done,) = desk.events(TransactionDone)

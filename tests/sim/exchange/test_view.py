@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from qubx_lighter.constants import OrderType, TimeInForce
 from tests.sim.desk import ALICE, FEED, OTHER_FEED, Desk
 
 IOC, POST_ONLY = int(TimeInForce.IOC), int(TimeInForce.POST_ONLY)
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
 
 
 def test_levels_are_listed_best_first(desk: Desk) -> None:

@@ -8,11 +8,6 @@ from qubx_lighter.sim.model.events import Traded, TransactionDone
 from tests.sim.desk import ALICE, FEED, OTHER_FEED, Desk
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def test_amend_keeps_the_index_and_raises_the_version(desk: Desk) -> None:
     order = desk.order(desk.create("buy", 100, 290_000, ClientOrderIndex=77))
     index, sequence = order.order_index, order.nonce

@@ -7,11 +7,6 @@ import pytest
 from tests.sim.desk import ALICE, FEED, OTHER_FEED, Desk
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def test_better_price_fills_first_then_the_older_order(desk: Desk) -> None:
     second = desk.order(desk.place(FEED, "sell", 100, 300_100))
     third = desk.order(desk.place(OTHER_FEED, "sell", 100, 300_100))

@@ -10,11 +10,6 @@ from qubx_lighter.sim.model.events import BookChanged
 from tests.sim.desk import ALICE, BOB, DAY_MS, FEED, START, Desk
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def test_orders_expire_at_their_time(desk: Desk) -> None:
     late = desk.order(desk.create("buy", 100, 290_000, OrderExpiry=START // 1000 + 600_001))
     order = desk.order(desk.create("buy", 100, 290_000, OrderExpiry=START // 1000 + 600_000))

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from qubx_lighter.constants import Code
-from tests.sim.desk import ALICE, FEED, FUNDS, OTHER_FEED, Desk
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-def long_position(desk: Desk, lots: int = 100, account: int = ALICE) -> None:
-    desk.place(FEED, "sell", lots, 300_000)
-    assert "filled" == desk.order(desk.create("buy", lots, 300_000, account=account)).status
+from tests.sim.desk import ALICE, FEED, FUNDS, OTHER_FEED, Desk, long_position
 
 
 def test_maker_beyond_margin_is_refused_and_uses_no_nonce(desk: Desk) -> None:

@@ -5,17 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qubx_lighter.constants import Code
-from tests.sim.desk import ALICE, FEED, Desk
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-def long_position(desk: Desk, lots: int = 100, account: int = ALICE) -> None:
-    desk.place(FEED, "sell", lots, 300_000)
-    assert "filled" == desk.order(desk.create("buy", lots, 300_000, account=account)).status
+from tests.sim.desk import FEED, Desk, long_position
 
 
 def test_reduce_only_taker_closes_no_more_than_the_position(desk: Desk) -> None:

@@ -7,11 +7,6 @@ import pytest
 from tests.sim.desk import ALICE, BOB, FEED, MID, Desk, quoted_desk
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def test_own_resting_order_ends_by_default_and_the_taker_goes_on(desk: Desk) -> None:
     own = desk.order(desk.create("sell", 100, 300_000))
     other = desk.order(desk.place(FEED, "sell", 100, 300_000))

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from qubx_lighter.constants import TimeInForce
 from qubx_lighter.sim.model.commands import AdvanceTime
 from qubx_lighter.sim.model.events import BookChanged, OrderChanged, PositionChanged, Traded, TransactionDone
 from tests.sim.desk import ALICE, BOB, DAY_MS, FEED, OTHER_FEED, START, Desk
 
 IOC, POST_ONLY = int(TimeInForce.IOC), int(TimeInForce.POST_ONLY)
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
 
 
 def test_events_of_a_match(desk: Desk) -> None:

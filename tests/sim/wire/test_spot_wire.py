@@ -49,12 +49,6 @@ async def venue() -> AsyncIterator[Venue]:
         yield venue
 
 
-@pytest.fixture
-async def caller(venue: Venue) -> AsyncIterator[Caller]:
-    async with calling(venue) as caller:
-        yield caller
-
-
 async def test_every_market_is_in_order_books_and_each_type_where_clients_look_for_it(caller: Caller) -> None:
     books = (await body(caller, "/api/v1/orderBooks"))["order_books"]
     kinds = {row["market_id"]: row["market_type"] for row in books}
