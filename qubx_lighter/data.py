@@ -224,7 +224,7 @@ class LighterDataProvider(IDataProvider):
         self._history.warmup(configs)
 
     def get_ohlc(self, instrument: Instrument, timeframe: str, nbarsback: int) -> list[Bar]:
-        """Fetch the last ``nbarsback`` bars, oldest first, the forming one last.
+        """Fetch the last ``nbarsback`` bars, oldest first, the forming one last; fewer where the market has no more.
 
         Raises:
             NotSupported: no candles of the venue add up to this timeframe.

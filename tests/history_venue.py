@@ -94,7 +94,7 @@ class HistoryVenue:
         start, end, count = (int(query[name]) for name in ("start_timestamp", "end_timestamp", "count_back"))
         if start + length > end + 1 or not 1 <= count <= 500:
             return httpx.Response(400, json={"code": 20001, "message": "invalid param"})
-        rows = self._known_candles(int(query["market_id"]), length)
+        rows = self.known_candles(int(query["market_id"]), length)
         stop = bisect_right(rows, min(end, self.now_ms), key=itemgetter("t"))
         rows = rows[max(0, stop - min(count, self.cap)) : stop]
         if not self.extends:
@@ -105,7 +105,8 @@ class HistoryVenue:
             rows = [{name: row[name] for name in "tohlc"} | {"sc": 60} for row in rows]
         return _ok({"code": 200, "r": query["resolution"], "c": rows})
 
-    def _known_candles(self, market_id: int, length: int) -> list[dict[str, Any]]:
+    def known_candles(self, market_id: int, length: int) -> list[dict[str, Any]]:
+        """Give all candles of a market, oldest first."""
         minutes = self.minutes.get(market_id, [])
         key = (market_id, length, len(minutes))
         if key not in self._made:

@@ -31,6 +31,7 @@ PAGE_OPENS: Final = 500
 TRADE_TIME_SLACK_MS: Final = 30_000
 """More than a trade's block time can be off that of its execution."""
 
+_LEAST_OPENS: Final = 2  # a window of a single candle is refused
 _HOUR_MS: Final = 3_600_000
 _PAGE_HOURS: Final = 698  # and one on each side; the venue gives about 750
 _RATE_LIMITED: Final = (405, 429)  # HTTP, where the body has no code of the venue
@@ -107,6 +108,40 @@ class LighterHistory:
             return await self._windows(fetch, "markPriceCandles", market_id, resolution, window=(start_ms, end_ms))
         return await self._windows(self._client.candles, "candles", market_id, resolution, window=(start_ms, end_ms))
 
+    async def newest_candles(
+        self, market_id: int, resolution: str, *, count: int, end_ms: int, since_ms: int
+    ) -> AsyncIterator[list[wire.CandleRow]]:
+        """Page back over the candles that open before a time, the newest page first, each oldest first.
+
+        The first request is for ``count`` opens, at most a page of them: where a market rested, the venue fills it up
+        with candles from before. Every further one is for all that is left, of which the venue gives the newest.
+
+        Args:
+            market_id: of which market.
+            resolution: one of ``constants.RESOLUTIONS``.
+            count: how many candles there would be if the market never rested.
+            end_ms: the first time beyond.
+            since_ms: before it there are none.
+
+        Raises:
+            WireError: a candle does not lie on the grid of its resolution; otherwise as ``candles``.
+        """
+        length = RESOLUTIONS[resolution]
+        end, since = _up(end_ms, length), since_ms // length * length
+        start = end - count * length
+        while True:
+            start = min(max(start, since), end - _LEAST_OPENS * length)
+            opens = min(PAGE_OPENS, (end - start) // length)
+            rows = await self._ask(self._client.candles, market_id, resolution, start, end - 1, opens)
+            _check_grid(rows, "candles", market_id, resolution)
+            found = {row.t: row for row in rows if row.t < end}
+            if found:
+                yield [found[open_ms] for open_ms in sorted(found)]
+            end = min(found, default=start)
+            if end <= since:
+                return
+            start = since
+
     async def first_candle_ms(self, market_id: int, now_ms: int) -> int | None:
         """Find the open of a market's first daily candle; None where it has none."""
         day_ms = RESOLUTIONS["1d"]
@@ -133,10 +168,9 @@ class LighterHistory:
         async def page(begin: int, end: int) -> list[R]:
             found: dict[int, R] = {}
             while begin < end:
-                count = max(2, (end - begin) // length)  # a window of a single candle is refused
+                count = max(_LEAST_OPENS, (end - begin) // length)
                 rows = await self._ask(fetch, market_id, resolution, end - count * length, end - 1, count)
-                if any(row.t % length for row in rows):
-                    raise WireError(f"{endpoint} of market {market_id}: a candle off the grid of {resolution}")
+                _check_grid(rows, endpoint, market_id, resolution)
                 inside = [row for row in rows if begin <= row.t < end]
                 found |= {row.t: row for row in inside}
                 if not inside or min(row.t for row in rows) <= begin:
@@ -264,6 +298,11 @@ class LighterHistory:
             await self._sleep(pause_s)
         finally:
             self._allowed.set()
+
+
+def _check_grid(rows: Iterable[_Timed], endpoint: str, market_id: int, resolution: str) -> None:
+    if any(row.t % RESOLUTIONS[resolution] for row in rows):
+        raise WireError(f"{endpoint} of market {market_id}: a candle off the grid of {resolution}")
 
 
 def executed_us(row: wire.TradeRow) -> int:

@@ -24,11 +24,14 @@ from qubx_lighter.handlers import Missing, bar_of, payment_of, trade_of
 from qubx_lighter.history.pages import LighterHistory
 from qubx_lighter.history.times import bar_length_ms
 from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.markets import Market
 from qubx_lighter.protocol.timeframes import bar_open, merge, resolution_for
+from qubx_lighter.protocol.wire import CandleRow
 
 _BARS_TIMEOUT_S: Final = 60.0  # Qubx's own connectors wait as long
 _STALLED_S: Final = 120.0  # a warm-up may take as long as the pace needs, but not stand still
 _HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 86_400_000
 _NS_A_MS: Final = 1_000_000
 
 _WITH_HISTORY: Final = (DataType.OHLC, DataType.TRADE, DataType.FUNDING_PAYMENT)
@@ -79,16 +82,18 @@ class HistoryReads:
     def bars(self, instrument: Instrument, timeframe: str, count: int) -> list[Bar]:
         """Fetch the last ``count`` bars, oldest first, the forming one last.
 
+        Where nothing was traded there is no bar, so they reach back as far as it takes; fewer come of a younger market
+        only. Qubx asks anew whenever it has fewer than a strategy wants.
+
         Raises:
             NotSupported: no candles of the venue add up to this timeframe.
             LighterError: the venue could not be asked, or does not list the instrument.
         """
         timeframe_ms, resolution = _resolution(timeframe)
-        market_id = self._instruments.market(instrument).market_id
-        end_ms = self._now_ms() + 1
-        start_ms = bar_open(end_ms, timeframe_ms) - (count - 1) * timeframe_ms
-        rows = self._wait(self._bars(market_id, resolution, timeframe_ms, start_ms, end_ms), _BARS_TIMEOUT_S)
-        return rows[-count:]
+        market = self._instruments.market(instrument)
+        if count < 1:
+            return []
+        return self._wait(self._newest(market, resolution, timeframe_ms, count), _BARS_TIMEOUT_S)
 
     def warmup(self, configs: dict[tuple[str, Instrument], str]) -> None:
         """Put the history of subscriptions on Qubx's channel and return when all of it is there.
@@ -172,6 +177,26 @@ class HistoryReads:
         rows = await self._history.candles(market_id, resolution, start_ms, end_ms)
         merged = rows if RESOLUTIONS[resolution] == timeframe_ms else merge(rows, timeframe_ms)
         return [bar_of(row) for row in merged]
+
+    async def _newest(self, market: Market, resolution: str, timeframe_ms: int, count: int) -> list[Bar]:
+        now_ms = self._now_ms()
+        length_ms = RESOLUTIONS[resolution]
+        start_ms = bar_open(now_ms, timeframe_ms) - (count - 1) * timeframe_ms
+        pages = self._history.newest_candles(
+            market.market_id,
+            resolution,
+            count=(bar_open(now_ms, length_ms) - start_ms) // length_ms + 1,
+            end_ms=now_ms + 1,
+            since_ms=bar_open(market.created_at_ns // _NS_A_MS, _DAY_MS),
+        )
+        rows: list[CandleRow] = []
+        bars: list[CandleRow] = []
+        async for page in pages:
+            rows = page + rows
+            bars = merge(rows, timeframe_ms)
+            if len(bars) > count or (len(bars) == count and rows[0].t == bars[0].t):  # else the oldest is a part of one
+                break
+        return [bar_of(row) for row in bars[-count:]]
 
     def _wait[T](self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
