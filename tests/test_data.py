@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +310,42 @@ async def test_captured_trades_come_each_once_and_in_order(rig: Rig, venue: Mark
         (item.trade_id, item.side) for item in found
     ]
     assert 0 == rig.waiting
+
+
+# --- settlements of funding --------------------------------------------------------------------------------------------
+
+
+def settled(hours: int) -> dict[str, Any]:
+    """Write the figures of a market so many settlements after the first one of the test."""
+    settled_ms = 1_760_040_000_002 + hours * 3_600_000
+    figures = {"market_id": 0, "index_price": "100.0", "mark_price": "100.0", "open_interest": "1000.0"}
+    figures |= {"current_funding_rate": "0.0012", "funding_rate": "0.0034", "funding_timestamp": settled_ms}
+    return {"market_stats": {"0": figures}, "timestamp": settled_ms + 5_000}
+
+
+async def anew_by_qubxs_watchdog(rig: Rig, venue: MarketVenue) -> None:
+    rig.provider.unsubscribe("funding_payment", {rig.eth})
+    await venue.until(lambda venue: venue.count("unsubscribe", "market_stats:all"))
+    rig.provider.subscribe("funding_payment", {rig.eth}, reset=True)
+
+
+async def anew_by_a_new_grid(rig: Rig, venue: MarketVenue) -> None:
+    rig.provider.on_listing(regridded(rig.eth))
+
+
+@pytest.mark.parametrize("begin_anew", [anew_by_qubxs_watchdog, anew_by_a_new_grid])
+async def test_a_settlement_while_the_subscription_begins_anew_is_told(
+    rig: Rig, venue: MarketVenue, begin_anew: Callable[[Rig, MarketVenue], Awaitable[None]]
+) -> None:
+    venue.snapshots["market_stats:all"] = settled(0)
+    rig.provider.subscribe("funding_payment", {rig.eth})
+    await venue.until(lambda venue: venue.count("subscribe", "market_stats:all"))
+    await venue.send("market_stats:all", settled(1))
+    (first,) = await rig.take(1)
+    venue.snapshots["market_stats:all"] = settled(2)
+    await begin_anew(rig, venue)
+    (second,) = await rig.take(1)
+    assert 3_600 * 10**9 == second.time - first.time
 
 
 # --- quotes ------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Rates come in percent an hour and leave as fractions. The venue sends figures whenever one changes, so rates and open
 interest go out at most once a second a market; the newest is never lost, since any later frame of the channel flushes
 what waits. Each hourly settlement goes out once, with its exact hour: those that passed while the connection was away are
-fetched.
+fetched, and so are those of a subscription that was ended and begun again within a minute.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from qubx_lighter.handlers.base import (
     FUNDING_PAYMENTS,
     FUNDING_RATES,
     OPEN_INTEREST,
+    RESUME_NS,
     MarketHandler,
     Missing,
     Output,
@@ -74,7 +75,8 @@ class StatsHandler(MarketHandler):
         self._new_rate = self._new_interest = False
         self._lots_per_unit = 10**scale.size_decimals
         self._out_ns = -_INTERVAL_NS
-        self._settled_hour = 0
+        self._settled_hour = 0  # all settlements up to it were told, or are history
+        self._left_ns = -RESUME_NS  # when payments were last wanted, if they are no more
         self._held: dict[int, FundingPayment] = {}  # by hour, while earlier ones are missing
 
     def snapshot(self, raw: bytes) -> list[Output]:
@@ -89,6 +91,15 @@ class StatsHandler(MarketHandler):
 
     def reset(self) -> None:
         """Keep the figures, and the last settlement: what is missed until the next frame is fetched."""
+
+    def follow(self, before: StatsHandler) -> None:
+        """Go on where another handler of the same market ended: with the first settlement that it did not tell."""
+        self._settled_hour = before.told_hour
+
+    @property
+    def told_hour(self) -> int:
+        """Give the last settlement before the first that is still to be told, in hours since the epoch; 0 before any."""
+        return self._settled_hour if self.missing is None else self.missing.after // _HOUR_MS
 
     def take(self, row: wire.MarketStats, now_ns: int) -> list[Output]:
         """Take newer figures, as of ``now_ns``."""
@@ -151,16 +162,22 @@ class StatsHandler(MarketHandler):
 
     def _meet_views(self) -> None:
         self._made_for = views = self.views
+        if self._wants_payments and FUNDING_PAYMENTS not in views:
+            self._left_ns = self._time_ns
+            self._settled_hour = self.told_hour
+            self.missing = None
+            self._held = {}
         self._wants_rate = FUNDING_RATES in views
         self._wants_interest = OPEN_INTEREST in views
         self._wants_payments = FUNDING_PAYMENTS in views
 
     def _settle(self, hour: int, rate_per_hour: float) -> list[Output]:
         """Take the newest settlement, and take note of those between it and the last one."""
-        known, self._settled_hour = self._settled_hour, hour
+        known = self._settled_hour
+        if known and not self._wants_payments and self._time_ns - self._left_ns < RESUME_NS:
+            return []  # it waits for who may want it again
+        self._settled_hour = hour
         if not known or not self._wants_payments:
-            self.missing = None
-            self._held = {}
             return []  # the first one is history
         self._pay(self._held, hour, rate_per_hour)
         if hour > known + 1:

@@ -203,6 +203,9 @@ class Feeds:
         if handler is None:
             made = self._handler(plan)
             assert isinstance(made, StatsHandler), "the table of handlers says so"
+            rested = self._rested(key, plan)
+            if isinstance(rested, StatsHandler):
+                made.follow(rested)
             made.views = tuple(plan.views)
             stream.join(market_id, made)
             if self._socket.subscribed(channel):
@@ -236,6 +239,7 @@ class Feeds:
         figures = self._figures.get(channel)
         if figures is not None:
             left = figures.leave(market_id)
+            self._resting[key] = (self._clock_ns(), left)
             self._on_loop(lambda: figures.forget(left))
             if not figures.frames.handlers:
                 figures.close()

@@ -225,6 +225,43 @@ def test_nobody_who_wants_no_payments_has_any_fetched(instrument: Instrument) ->
     assert handler.missing is None
 
 
+@pytest.mark.parametrize(("away_s", "expected"), [(59, [(1, 0.005)]), (61, [])])
+def test_a_settlement_waits_a_minute_for_who_wants_it_again(
+    instrument: Instrument, away_s: int, expected: list[tuple[int, float]]
+) -> None:
+    handler = handler_of(instrument, FUNDING_RATES, FUNDING_PAYMENTS)
+    handler.take(row(), NOW_NS)
+    handler.views = (FUNDING_RATES,)
+    assert [] == payments(handler.take(settled(1), NOW_NS + SECOND_NS))
+    assert [] == payments(handler.take(settled(1), NOW_NS + away_s * SECOND_NS))
+    handler.views = (FUNDING_RATES, FUNDING_PAYMENTS)
+    assert expected == payments(handler.take(settled(1), NOW_NS + away_s * SECOND_NS))
+    assert [(2, 0.005)] == payments(handler.take(settled(2), NOW_NS + HOUR_NS))
+
+
+def test_settlements_that_nobody_wants_any_more_are_fetched_for_who_wants_them_again(instrument: Instrument) -> None:
+    handler = handler_of(instrument, FUNDING_PAYMENTS)
+    handler.take(row(), NOW_NS)
+    handler.take(settled(2), NOW_NS)
+    handler.views = ()
+    assert [] == handler.take(settled(2), NOW_NS)
+    assert handler.missing is None
+    handler.views = (FUNDING_PAYMENTS,)
+    assert [] == handler.take(settled(2), NOW_NS)
+    assert Missing("fundings", HOUR * HOUR_MS, until=(HOUR + 2) * HOUR_MS) == handler.missing
+    assert [(1, 0.001), (2, 0.005)] == payments(handler.recover([funding(1, 0.1)]))
+
+
+@pytest.mark.parametrize("told", [0, 2])
+def test_a_handler_that_follows_another_tells_what_that_did_not(instrument: Instrument, told: int) -> None:
+    before, handler = (handler_of(instrument, FUNDING_PAYMENTS) for _ in range(2))
+    before.take(row(), NOW_NS)
+    before.take(settled(told), NOW_NS)  # after 2 hours the first of them is missing still
+    handler.follow(before)
+    assert [] == handler.take(settled(2), NOW_NS)
+    assert Missing("fundings", HOUR * HOUR_MS, until=(HOUR + 2) * HOUR_MS) == handler.missing
+
+
 def test_before_its_first_settlement_a_market_has_none(instrument: Instrument) -> None:
     handler = handler_of(instrument, FUNDING_PAYMENTS)
     assert [] == handler.take(row(funding_timestamp=0), NOW_NS)
