@@ -210,7 +210,8 @@ def download(
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A file that is not there yet, as frames.jsonl.gz; with rotation its files are frames.0000.jsonl.gz, ...",
+    help="A file that is not there yet, as frames.jsonl.gz; with rotation its files are frames.0000.jsonl.gz, ..., and the "
+    "same command goes on after those that are there.",
 )
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
 @click.option("--max-mb", type=click.FloatRange(min=0, min_open=True), help="Begin another file at this size.")

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
+import os
 import signal
 import threading
 import time
@@ -106,6 +109,9 @@ def _channel(text: str, market: Market) -> str:
 class Writer:
     """Write lines on a thread of its own, in gzip members, one at least every second.
 
+    With rotation it goes on after the numbers that are there, as those of a recorder that was killed; while it runs, its
+    file is locked.
+
     Args:
         path: the file; with rotation, what its files are numbered after.
         max_bytes: begin another file when one is this large.
@@ -115,7 +121,7 @@ class Writer:
         failed: called on the thread, its result ignored, when the disk refuses; nothing is written after that.
 
     Raises:
-        ConfigurationError: the file is there already, or cannot be made.
+        ConfigurationError: the file is there already, or cannot be made; with rotation, another recorder writes there.
     """
 
     def __init__(
@@ -142,9 +148,10 @@ class Writer:
         self.packed_bytes = 0
         self.error: OSError | None = None
         try:
+            self._next_number = self._first_number()
             self._file, self._opened = self._next_file()
         except OSError as error:
-            raise ConfigurationError(f"cannot record to {path}: {error.strerror or error}") from error
+            raise ConfigurationError(f"cannot record to {error.filename or path}: {error.strerror or error}") from error
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -200,14 +207,38 @@ class Writer:
         full = self._max_bytes is not None and self._file.tell() >= self._max_bytes
         old = self._rotate_s is not None and time.monotonic() - self._opened >= self._rotate_s
         if full or old:
-            self._file.close()
+            before = self._file
             self._file, self._opened = self._next_file()
+            before.close()
+
+    @property
+    def _rotates(self) -> bool:
+        return self._max_bytes is not None or self._rotate_s is not None
+
+    def _first_number(self) -> int:
+        """Find the number after those that are there.
+
+        Raises:
+            OSError: nobody could find what would be written in what is there, or another recorder writes.
+        """
+        there = recording.files_of(self._path)
+        if not there:
+            return 0
+        if not self._rotates or there == [self._path]:  # a name stands for one file or for numbered ones
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(there[0]))
+        with there[-1].open("rb") as last:
+            try:
+                fcntl.flock(last, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OSError(error.errno, "another recorder writes it", str(there[-1])) from error
+        return recording.number_of(self._path, there[-1]) + 1
 
     def _next_file(self) -> tuple[BinaryIO, float]:
-        rotates = self._max_bytes is not None or self._rotate_s is not None
-        path = recording.numbered(self._path, len(self.files)) if rotates else self._path
+        path = recording.numbered(self._path, self._next_number) if self._rotates else self._path
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("xb")  # never over a recording
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._next_number += 1
         self.files.append(path)
         sync(path.parent)
         return file, time.monotonic()

@@ -62,8 +62,19 @@ def member(lines: bytes) -> bytes:
 
 def numbered(path: Path, number: int) -> Path:
     """Name a rotated file of a recording."""
+    stem, suffix = _split(path)
+    return path.with_name(f"{stem}.{number:04}{suffix}")
+
+
+def number_of(path: Path, file: Path) -> int:
+    """Give the number of a rotated file of a recording, as ``files_of`` lists them."""
+    stem, suffix = _split(path)
+    return int(file.name.removesuffix(suffix)[len(stem) + 1 :])
+
+
+def _split(path: Path) -> tuple[str, str]:
     suffix = _SUFFIX if path.name.endswith(_SUFFIX) else path.suffix
-    return path.with_name(f"{path.name.removesuffix(suffix)}.{number:04}{suffix}")
+    return path.name.removesuffix(suffix), suffix
 
 
 def _is_utf8(frame: bytes) -> bool:
@@ -81,8 +92,7 @@ def files_of(path: Path) -> list[Path]:
     """List the files of a recording, in order: the file, or where there is none, the rotated files of that name."""
     if path.is_file():
         return [path]
-    suffix = _SUFFIX if path.name.endswith(_SUFFIX) else path.suffix
-    stem = path.name.removesuffix(suffix)
+    stem, suffix = _split(path)
     if not path.parent.is_dir():
         return []
     found = [file for file in path.parent.iterdir() if file.name.startswith(stem) and file.name.endswith(suffix)]

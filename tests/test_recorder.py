@@ -145,12 +145,18 @@ def test_files_are_begun_anew_at_a_size(tmp_path: Path) -> None:
     assert lines == [line + b"\n" for file in writer.files for line in recording.lines(file)]
 
 
-def test_files_are_begun_anew_at_an_age(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "a.jsonl.gz", rotate_s=0.0, flush_s=0.001)
-    for number in range(3):
+def write_files(path: Path, count: int) -> Writer:
+    """Write files of one line each, and an empty one."""
+    writer = Writer(path, rotate_s=0.0, flush_s=0.001)
+    for number in range(count):
         writer.put(recording.frame_line(number, b"{}"))
         until(lambda count=number + 2: len(writer.files) >= count, patience_s=10.0, every_s=0.0005)  # type: ignore[misc]
     writer.close()
+    return writer
+
+
+def test_files_are_begun_anew_at_an_age(tmp_path: Path) -> None:
+    writer = write_files(tmp_path / "a.jsonl.gz", 3)
     assert [0, 1, 2] == [line.time_ns for file in writer.files for line in read(file)]
 
 
@@ -160,6 +166,40 @@ def test_no_recording_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot record to .*a\.jsonl\.gz: File exists"):
         Writer(path)
     assert b"precious" == path.read_bytes()
+
+
+def test_a_rotated_recording_goes_on_after_the_files_that_are_there(tmp_path: Path) -> None:
+    """In the next number, not in a free one: the numbers are the order."""
+    path = tmp_path / "a.jsonl.gz"
+    for number in (1, 9_999):
+        recording.numbered(path, number).write_bytes(b"precious")
+    write_files(path, 2)
+    there = recording.files_of(path)
+    assert ["a.0001.jsonl.gz", "a.9999.jsonl.gz", "a.10000.jsonl.gz", "a.10001.jsonl.gz", "a.10002.jsonl.gz"] == [
+        file.name for file in there
+    ]
+    assert [b"precious"] * 2 == [file.read_bytes() for file in there[:2]]
+    assert [0, 1] == [line.time_ns for file in there[2:] for line in read(file)]
+
+
+def test_two_recorders_do_not_mix_their_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    writer = Writer(path, rotate_s=3600)
+    with pytest.raises(ConfigurationError, match=r"a\.0000\.jsonl\.gz: another recorder writes it"):
+        Writer(path, rotate_s=3600)
+    writer.close()
+    Writer(path, rotate_s=3600).close()
+    assert ["a.0000.jsonl.gz", "a.0001.jsonl.gz"] == [file.name for file in recording.files_of(path)]
+
+
+def test_a_name_stands_for_one_file_or_for_numbered_ones(tmp_path: Path) -> None:
+    one, many = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz"
+    Writer(one).close()
+    Writer(many, rotate_s=3600).close()
+    with pytest.raises(ConfigurationError, match=r"cannot record to .*a\.jsonl\.gz: File exists"):
+        Writer(one, rotate_s=3600)
+    with pytest.raises(ConfigurationError, match=r"cannot record to .*b\.0000\.jsonl\.gz: File exists"):
+        Writer(many)
 
 
 class SlowDisk:
@@ -373,16 +413,23 @@ def test_the_venue_plays_a_recording_of_itself(tmp_path: Path) -> None:
     assert books == asyncio.run(replayed(tmp_path / "a.jsonl.gz", "order_book/0", len(books)))
 
 
-def test_a_kill_costs_a_second_at_most(tmp_path: Path) -> None:
+def test_a_kill_costs_a_second_at_most_and_the_same_command_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
+    first, second = (recording.numbered(path, number) for number in range(2))
     with started_venue(tmp_path, "--markets", "ETH") as (url, _):
         command = [*QUBX_LIGHTER, "record", "--symbols", "ETH-USDC", "--out", str(path), "--base-url", url]
-        with process(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}) as running:
-            until(lambda: path.exists() and len(frames(path)) >= 20, running)
+        command += ["--rotate-s", "3600"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        with process(command, cwd=tmp_path, env=environment) as running:
+            until(lambda: first.exists() and len(frames(first)) >= 20, running)
             running.send_signal(signal.SIGKILL)
             running.wait()
-    killed = time.time_ns()
-    lines = read(path)
+        killed, whole = time.time_ns(), first.read_bytes()
+        again = [*command, "--duration", "0.5"]
+        subprocess.run(again, cwd=tmp_path, env=environment, capture_output=True, timeout=30, check=True)
+    assert (whole, [first, second]) == (first.read_bytes(), recording.files_of(path))
+    assert "recording" == read(second)[0].fact["event"]
+    lines = read(first)
     assert 20 <= len(lines)
     assert killed - lines[-1].time_ns < 2 * 10**9
     assert "recording" == lines[0].fact["event"]
