@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
+from qubx_lighter.errors import RateLimitedError
 from qubx_lighter.protocol.budget import Budget
 from qubx_lighter.protocol.limits import STANDARD, Tier
 
@@ -193,6 +194,9 @@ class Turnstile:
 class RestPace:
     """Wait for the turn of each request of one client.
 
+    A nonce, for which cancels wait, is asked for at once: room or not, and while other reads pause. Only where the question
+    itself was refused it pauses too, and whoever asks meanwhile is told so at once.
+
     Args:
         address: what counts for requests without a token.
         account: what counts for requests with one; the address's without an account.
@@ -216,6 +220,8 @@ class RestPace:
         self.transactions: Turnstile | None = None
         self.tier = tier
         self.shared = shared
+        self._nonces = Budget(inf)  # for its pauses
+        self._charges: set[asyncio.Task[bool]] = set()
 
     @property
     def is_paced(self) -> bool:
@@ -228,20 +234,49 @@ class RestPace:
         return self.account is not self.address and self.tier.least_weight < STANDARD.least_weight
 
     async def enter(self, endpoint: str, rank: Rank, *, authenticated: bool) -> None:
-        """Wait."""
+        """Wait; of a transaction's own questions only count.
+
+        Raises:
+            RateLimitedError: the venue has refused such a question a moment ago.
+        """
         tier, turnstile = self._of(authenticated)
         weight = tier.request_weight(endpoint)
-        await turnstile.enter(weight, rank)
-        if self.shared is not None:
-            patience_s = _HISTORY_PATIENCE_S if rank is Rank.HISTORY else _SHARED_PATIENCE_S
-            share = weight * STANDARD.weight / tier.weight
-            await self.shared.spend(_key(endpoint, authenticated), share, patience_s)
+        if rank is Rank.TRANSACTION:
+            now = turnstile.clock()
+            if (pause_s := self._nonces.free_at(0, now) - now) > 0:
+                raise RateLimitedError(
+                    f"{endpoint} was refused for the rate limit, it is asked again in {pause_s:.0f} s"
+                )
+            turnstile.force(weight)
+        else:
+            await turnstile.enter(weight, rank)
+        if self.shared is None:
+            return
+        patience_s = _HISTORY_PATIENCE_S if rank is Rank.HISTORY else _SHARED_PATIENCE_S
+        share = weight * STANDARD.weight / tier.weight
+        spending = self.shared.spend(_key(endpoint, authenticated), share, patience_s)
+        if rank is Rank.TRANSACTION:
+            charge = asyncio.ensure_future(spending)
+            self._charges.add(charge)
+            charge.add_done_callback(self._charges.discard)
+        else:
+            await spending
 
-    def refused(self, endpoint: str, *, authenticated: bool, status: int, retry_after_s: float | None) -> None:
+    def refused(
+        self,
+        endpoint: str,
+        *,
+        authenticated: bool,
+        status: int,
+        retry_after_s: float | None,
+        rank: Rank = Rank.ACCOUNT,
+    ) -> None:
         """Take a refusal for the rate limit."""
         _, turnstile = self._of(authenticated)
         if retry_after_s is None and status == _FIREWALL_STATUS:
             retry_after_s = _FIREWALL_S
+        if rank is Rank.TRANSACTION:
+            self._nonces.refused(turnstile.clock(), retry_after_s)
         pause_s = turnstile.refused(retry_after_s)
         logger.warning("lighter: the venue refuses {} for its rate limit, requests pause {:.0f} s", endpoint, pause_s)
         if self.shared is not None:

@@ -1,8 +1,10 @@
 """One request over REST: when it leaves, how often it is tried, what its answer means.
 
 Reads are retried on transport errors, 5xx and 429; transactions never, since a retried order is two orders. Every read waits
-for its turn (``pacing``), each retry too. A refusal for the rate limit is not asked again at once where the venue names a
-longer pause, nor where it is one of history, which has pauses of its own. What can go wrong maps to the tree of ``errors`` here and nowhere else:
+for its turn (``pacing``), each retry too; the question for a nonce waits for nothing, nor long for its answer, since cancels
+wait for that. A refusal for the rate limit is not asked again at once where the venue names a
+longer pause, nor where it is one of history or of a nonce, which have pauses of their own. What can go wrong maps to the tree of
+``errors`` here and nowhere else:
 
 =====================================  ======================  ============================================
 what happened                          ``get`` raises          ``post`` raises
@@ -23,6 +25,7 @@ The HTTP library's own errors are named in the text and not chained: their frame
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
@@ -45,6 +48,8 @@ from qubx_lighter.pacing import Rank, RestPace
 from qubx_lighter.protocol import wire
 
 _RETRY_WAIT_MAX_S: Final = 5.0
+_NONCE_TIMEOUT_S: Final = 2.5
+_NONCE_ATTEMPTS: Final = 3
 _OK_BODY_CODES: Final = (0, CODE_OK)  # `GET /` has no code
 _RATE_LIMITED: Final = (405, 429)  # the venue's documentation says 405, users see 429
 _TRANSACTIONS: Final = frozenset({"sendTx", "sendTxBatch"})  # counted by the account's gate
@@ -121,13 +126,13 @@ class Rest:
     ) -> T:
         """Fetch and decode, with retries; parameters that are None are left out.
 
-        Of history a refusal for the rate limit is raised at once: the caller knows how long to wait.
+        Of history, and of a nonce, a refusal for the rate limit is raised at once: the caller knows how long to wait.
         """
         query = {name: str(value) for name, value in params.items() if value is not None}
         try:
             async for attempt in stamina.retry_context(
                 on=_Retryable,
-                attempts=self._attempts,
+                attempts=min(self._attempts, _NONCE_ATTEMPTS) if rank is Rank.TRANSACTION else self._attempts,
                 timeout=None,
                 wait_initial=self._retry_wait_s,
                 wait_max=_RETRY_WAIT_MAX_S,
@@ -171,8 +176,9 @@ class Rest:
         if self._pace is not None:
             await self._pace.enter(endpoint, rank, authenticated=bool(headers))
         try:
-            response = await self._http.get(path, params=query, headers=headers)
-        except httpx.TransportError as error:
+            async with asyncio.timeout(_NONCE_TIMEOUT_S if rank is Rank.TRANSACTION else None):
+                response = await self._http.get(path, params=query, headers=headers)
+        except (httpx.TransportError, TimeoutError) as error:
             raise _Retryable(TransportError(self._failure("GET", path, error))) from None
         except httpx.RequestError as error:
             raise TransportError(self._failure("GET", path, error)) from None
@@ -184,8 +190,10 @@ class Rest:
             pause_s = _retry_after_s(response)
             failure = VenueError(code or Code.TOO_MANY_REQUESTS, message, status, pause_s)
             if self._pace is not None:
-                self._pace.refused(endpoint, authenticated=bool(headers), status=status, retry_after_s=pause_s)
-            if rank is Rank.HISTORY or (pause_s or 0.0) > _RETRY_WAIT_MAX_S:
+                self._pace.refused(
+                    endpoint, authenticated=bool(headers), status=status, retry_after_s=pause_s, rank=rank
+                )
+            if rank is not Rank.ACCOUNT or (pause_s or 0.0) > _RETRY_WAIT_MAX_S:
                 raise failure
         elif body is None or (status >= _BAD_REQUEST and not body.code):
             failure = TransportError(_answer(response))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from urllib.parse import parse_qs
@@ -15,6 +16,7 @@ from qubx_lighter.errors import (
     ConfigurationError,
     NotSentError,
     OutcomeUnknownError,
+    RateLimitedError,
     TransportError,
     VenueError,
     WireError,
@@ -22,6 +24,7 @@ from qubx_lighter.errors import (
 from qubx_lighter.pacing import RestPace, Turnstile
 from qubx_lighter.protocol.budget import Budget
 from qubx_lighter.protocol.limits import TIERS
+from tests import fake_time
 from tests.replies import BASE, Recorder, answer, client_of, html, raising
 
 
@@ -51,8 +54,58 @@ async def test_a_read_over_the_limit_is_asked_again_unless_the_venue_names_a_lon
     refusal = httpx.Response(429, html="<html>Too many</html>", headers={"retry-after": retry_after})
     client, recorder = client_of(lambda _: refusal)
     with pytest.raises(VenueError, match="HTTP 429 with text/html"):
-        await client.next_nonce(5, 4)
+        await client.api_keys(5)
     assert tries == len(recorder.requests)
+
+
+# --- a nonce, for which cancels wait ---------------------------------------------------------------------------------
+
+
+async def test_a_nonce_is_asked_for_at_once_while_other_reads_pause_and_the_budget_is_spent() -> None:
+    pace = RestPace(Turnstile(Budget(400.0)))
+    client, recorder = client_of(lambda _: answer({"code": 200, "nonce": 3}), pace=pace)
+    pace.address.force(800.0)
+    pace.refused("candles", authenticated=False, status=405, retry_after_s=None)
+    async with asyncio.timeout(1.0):
+        assert 3 == await client.next_nonce(5, 4)
+    assert (1, 1200.0) == (len(recorder.requests), pace.address.stats()["spent"])
+
+
+async def test_a_nonce_that_is_refused_for_the_limit_is_not_asked_for_until_the_pause_is_over() -> None:
+    now = 1000.0
+    replies = iter([html(405), answer({"code": 200, "nonce": 3})])
+    pace = RestPace(Turnstile(Budget(24_000.0), clock=lambda: now))
+    client, recorder = client_of(lambda _: next(replies), pace=pace)
+    with pytest.raises(VenueError, match="23000"):
+        await client.next_nonce(5, 4)
+    now += 59.0
+    with pytest.raises(RateLimitedError, match="nextNonce was refused for the rate limit, it is asked again in 1 s"):
+        await client.next_nonce(5, 4)
+    assert 1 == len(recorder.requests)
+    now += 1.1
+    assert 3 == await client.next_nonce(5, 4)
+
+
+def test_a_nonce_that_does_not_come_is_given_up_after_some_seconds() -> None:
+    async def scene() -> tuple[int, float]:
+        asked = 0
+
+        async def hang(_: httpx.Request) -> httpx.Response:
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        client = LighterClient(BASE, transport=httpx.MockTransport(hang))
+        with pytest.raises(TransportError, match=r"nextNonce .* TimeoutError"):
+            await client.next_nonce(5, 4)
+        return asked, loop.time() - start
+
+    asked, seconds = fake_time.run(scene())
+    assert 3 == asked
+    assert 7.5 <= seconds < 9.0
 
 
 # --- failures of reads ------------------------------------------------------------------------------------------------
@@ -60,9 +113,9 @@ async def test_a_read_over_the_limit_is_asked_again_unless_the_venue_names_a_lon
 
 @pytest.mark.parametrize("first", [html(503), html(429), answer({"code": 23000, "message": "too many"}, 429)])
 async def test_reads_are_asked_again_after_overload(first: httpx.Response) -> None:
-    replies = iter([first, first, answer({"code": 200, "nonce": 3})])
+    replies = iter([first, first, answer({"code": 200, "api_keys": None})])
     client, recorder = client_of(lambda _: next(replies))
-    assert await client.next_nonce(5, 4) == 3
+    assert [] == await client.api_keys(5)
     assert 3 == len(recorder.requests)
 
 

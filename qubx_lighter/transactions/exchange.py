@@ -146,6 +146,14 @@ class Exchanges:
         self._nonces.synchronise(next_nonce)
         self._hole = None
 
+    def suppose(self) -> bool:
+        """Try a number that the venue is likely to expect next, with one transaction; tell whether there is one."""
+        if not self._nonces.suppose():
+            return False
+        self._synchronised_at = -1
+        self._hole = None
+        return True
+
     def leave(self, items: Sequence[Item]) -> None:
         """Write transactions as one message, before anything else happens on the loop."""
         for item in items:
@@ -291,7 +299,7 @@ class Exchanges:
         for item in reversed(items):
             self.free(item)
         if _code(error) == Code.INVALID_NONCE:
-            self._nonces.invalidate()
+            self._nonces.invalidate(items[0].nonce)
         again = [item.entry for item in items if item.entry.attempts < _MAX_ATTEMPTS]
         for item in items:
             if item.entry.attempts >= _MAX_ATTEMPTS:

@@ -9,7 +9,9 @@ Theory of operation. Three things happen side by side on the loop:
 
 What waits together may leave as one message, with consecutive nonces. What is signed behind a nonce that turns out to be free
 or in doubt is never written: it goes back into line. A resync asks the venue for its next nonce and waits until nothing is
-under way, since an answer still to come would make that number wrong. Without a socket transactions go over REST, one at a
+under way, since an answer still to come would make that number wrong. Where the answer does not come soon although the socket is
+well, a cancel, and nothing else, tries the likeliest number (``protocol.nonce``): what the venue calls invalid it did not do,
+and what it takes proves the number for all. Without a socket transactions go over REST, one at a
 time, by the same rules.
 
 What is too old is never written: each transaction has a time to leave by, which is looked at when it gets its nonce and when
@@ -39,12 +41,12 @@ from qubx_lighter.protocol.wire import TxRow
 from qubx_lighter.signer import SignedTx, Signer
 from qubx_lighter.transactions.admission import Admission
 from qubx_lighter.transactions.exchange import Exchanges, Item, Listener, Queued
-from qubx_lighter.transactions.resync import Resync, may_pass
+from qubx_lighter.transactions.resync import Resync, is_rate_limit, may_pass
 from qubx_lighter.transactions.transaction import Gate, Reply, Rest, Sent, Socket, Transaction
 
 _NONCE_WINDOW: Final = 16  # of single transactions; what is behind a refused one has to go out again
 _BATCHES_UNDER_WAY: Final = 3
-_COUNTERS: Final = ("transactions", "resyncs", "resent", "unknown", "withdrawn", "over_rest", "batches")
+_COUNTERS: Final = ("transactions", "resyncs", "resent", "unknown", "withdrawn", "over_rest", "batches", "supposed")
 _WITHDRAWN: Final = Reply(Outcome.REFUSED, message="cancelled before it was sent", withdrawn=True)
 
 
@@ -211,7 +213,7 @@ class Lane:
             if not group or not self._has_room():
                 await self._wait()
             elif self._nonces.needs_sync:
-                await self._synchronise()
+                await self._synchronise(head)
             elif group := group[: self._nonces.room]:
                 self._take(group)
             else:
@@ -246,19 +248,23 @@ class Lane:
     async def _sign(self, entry: Queued, nonce: int) -> SignedTx:
         return await entry.transaction.sign(self._signer, nonce)
 
-    async def _synchronise(self) -> None:
-        """Ask for the next nonce, once nothing is under way that may change it."""
+    async def _synchronise(self, head: Sequence[Queued]) -> None:
+        """Ask for the next nonce, once nothing is under way that may change it; a cancel does not wait long for the answer."""
         if self._exchanges.tasks or self._nonces.outstanding:
             await self._wait()
             return
         try:
-            next_nonce = self._resync.take()
+            next_nonce = self._resync.take(self._nonces.consumed)
         except Exception as error:  # noqa: BLE001 - whatever it is, no order can be sent
             self._not_told(error)
             return
         if next_nonce is None:
             self._stats["resyncs"] += self._resync.ask()
-            await self._wait()
+            if self._may_suppose(head[0]) and self._exchanges.suppose():
+                self._stats["supposed"] += 1
+                self._take(head[:1])
+            else:
+                await self._wait()
             return
         if self._watch.synchronised(next_nonce):
             self._meet_stranger(
@@ -266,16 +272,20 @@ class Lane:
             )
         self._exchanges.synchronised(next_nonce)
 
+    def _may_suppose(self, first: Queued) -> bool:
+        return first.priority is Priority.CANCEL and self._socket.connected and self._resync.is_late
+
     def _not_told(self, error: Exception) -> None:
-        """Refuse what waits for a nonce; cancels wait for the next answer where there may be one."""
+        """Refuse what waits for a nonce that nobody tells; what the rate limit holds up waits, and cancels where they can."""
         logger.warning("lighter: the venue does not tell the next nonce: {}", error)
         if not may_pass(error):
             self._resync.hurry()
             self._give_up(str(error), getattr(error, "code", 0))
             return
-        code = getattr(error, "code", 0)
+        if is_rate_limit(error):
+            return
         for entry in self._lineup.clear(spare=Priority.CANCEL):
-            self._finish(entry, Reply(Outcome.REFUSED, code, f"not sent: no nonce: {error}", cause=Cause.RATE_LIMITED))
+            self._finish(entry, Reply(Outcome.REFUSED, 0, f"not sent: no nonce: {error}", cause=Cause.RATE_LIMITED))
         if not self._lineup:
             self._resync.hurry()
 

@@ -139,3 +139,74 @@ def test_the_venue_never_sees_a_nonce_it_does_not_expect_unless_it_refused_one_b
             decision = answers.pop(nonce)
             getattr(sequence, "unknown" if step == "lose" else decision)(nonce)
     assert frozenset(answers) == sequence.outstanding
+
+
+# --- while the venue does not tell its next nonce ----------------------------------------------------------------------
+
+
+def tried(sequence: NonceSequence) -> list[int]:
+    """Try what may be next until nothing is left, each with a transaction that is refused for its nonce."""
+    numbers = []
+    while sequence.suppose():
+        numbers.append(sequence.allocate())
+        sequence.refused(numbers[-1])
+        sequence.invalidate(numbers[-1])
+    return numbers
+
+
+def with_unknown(count: int) -> NonceSequence:
+    sequence = synchronised(5)
+    sequence.accepted(sequence.allocate())
+    for nonce in [sequence.allocate() for _ in range(count)]:
+        sequence.unknown(nonce)
+    return sequence
+
+
+@pytest.mark.parametrize(
+    ("unknown", "numbers"), [(0, [6]), (1, [7, 6]), (2, [8, 6, 7]), (3, [9, 6, 8, 7]), (9, [15, 6, 14, 13])]
+)
+def test_what_may_be_next_is_tried_all_done_first_then_nothing_done(unknown: int, numbers: list[int]) -> None:
+    sequence = with_unknown(unknown)
+    sequence.invalidate()
+    assert numbers == tried(sequence)
+    assert sequence.needs_sync
+
+
+def test_nothing_may_be_next_before_the_venue_has_ever_told() -> None:
+    assert not NonceSequence().suppose()
+
+
+def test_one_transaction_alone_leaves_with_a_supposed_number_until_the_venue_takes_it() -> None:
+    sequence = with_unknown(1)
+    assert sequence.suppose()
+    assert 7 == sequence.allocate()
+    assert (0, False) == (sequence.room, sequence.needs_sync)
+    with pytest.raises(RuntimeError, match="outstanding"):
+        sequence.allocate()
+    sequence.accepted(7)
+    assert [8, 9] == [sequence.allocate(), sequence.allocate()]
+
+
+def test_a_refusal_for_another_reason_proves_no_number() -> None:
+    sequence = with_unknown(1)
+    sequence.suppose()
+    sequence.refused(sequence.allocate())
+    assert sequence.needs_sync
+    assert [7, 6] == tried(sequence)
+
+
+def test_what_was_called_invalid_is_tried_again_once_something_may_have_been_done() -> None:
+    sequence = with_unknown(1)
+    sequence.suppose()
+    sequence.refused(sequence.allocate())
+    sequence.invalidate(7)
+    sequence.suppose()
+    sequence.unknown(sequence.allocate())  # 6, which 7 may follow now
+    assert [7, 6] == tried(sequence)
+
+
+def test_the_count_of_what_was_done_or_may_have_been_tells_whether_an_answer_is_old() -> None:
+    sequence = with_unknown(2)
+    assert 3 == sequence.consumed
+    tried(sequence)
+    assert 3 == sequence.consumed
