@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from qubx import logger
 from qubx.core.basics import Instrument, ITimeProvider, Order, OrderOrigin, dt_64
-from qubx.core.events import AccountSnapshotEvent
+from qubx.core.events import AccountSnapshotEvent, OrderRejectedEvent
 from qubx.core.interfaces import IHealthMonitor
 
 from qubx_lighter.accounts.deals import AccountDeals, trade_rows
@@ -40,9 +40,10 @@ from qubx_lighter.handlers.account import AccountConverter, to_ns
 from qubx_lighter.handlers.money import Wallet
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.markets import KINDS
-from qubx_lighter.protocol import wire
+from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.orders import OrderTracker
 from qubx_lighter.protocol.requests import Request, RequestBook
+from qubx_lighter.protocol.venue_clock import VenueClock
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.websocket import LighterWebSocketManager
 
@@ -64,6 +65,7 @@ class LighterAccountProcessor:
         wallet: puts balances together.
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock, for ``as_of``.
+        clock: the venue's, which is set by what the channels say.
         health: told when a submit or cancel was answered.
         recoveries: acts on what the sequencer refuses.
         on_transaction: called with each executed or failed transaction (who sent what is no order listens).
@@ -83,6 +85,7 @@ class LighterAccountProcessor:
         wallet: Wallet,
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
+        clock: VenueClock,
         health: IHealthMonitor,
         on_transaction: Callable[[wire.TxRow], None],
         recoveries: Recoveries,
@@ -98,6 +101,7 @@ class LighterAccountProcessor:
         self._wallet = wallet
         self._emit = emit
         self._time = time_provider
+        self._clock = clock
         self._on_transaction = on_transaction
         self._loop = loop
         self._account = converter.account_index
@@ -139,6 +143,7 @@ class LighterAccountProcessor:
             deals=self._deals,
             emit=emit,
             time_provider=time_provider,
+            clock=clock,
         )
         self._money = AccountMoney(
             account_index=self._account,
@@ -146,6 +151,7 @@ class LighterAccountProcessor:
             on_positions=on_positions,
             emit=emit,
             time_provider=time_provider,
+            clock=clock,
         )
         self._introductions = Introductions(
             exchange=converter.exchange,
@@ -242,9 +248,13 @@ class LighterAccountProcessor:
         """Give the newest row of an order, if the venue has shown any; callable from any thread."""
         return self._orders.latest(order)
 
-    def look_up(self, request: Request) -> None:
-        """Find out what became of the order of a refused request; thread-safe."""
-        self._spawn(self._lookups.refused(request))
+    def standing(self, client_order_index: int) -> wire.OrderRow | None:
+        """Give the newest row of the working order that has a client order index; callable from any thread."""
+        return self._tracker.standing(client_order_index)
+
+    def look_up(self, request: Request, rejected: OrderRejectedEvent | None) -> None:
+        """Find out what became of the order of a refused request; tell ``rejected`` if it is another's. Thread-safe."""
+        self._spawn(self._lookups.refused(request, rejected))
 
     def end_of(self, client_order_id: str) -> str | None:
         """Give the venue's word for how an order ended; thread-safe."""
@@ -268,6 +278,7 @@ class LighterAccountProcessor:
     def _on_orders(self, kind: str, raw: bytes) -> None:
         orders = wire.decode(wire.AccountOrdersFrame, raw).orders or {}
         rows = [row for rows in orders.values() for row in rows or []]
+        self._set_clock(rows)
         if kind == "subscribed" and not self._stats["snapshots"]:
             self._orders.learn_standing(rows)
         self._orders.observe_all(rows)
@@ -276,7 +287,9 @@ class LighterAccountProcessor:
 
     def _on_trades(self, kind: str, raw: bytes) -> None:
         del kind  # the frame that answers a subscribe replays history: what was seen, or was before us, says nothing
-        for row in trade_rows(wire.decode(wire.AccountTradesFrame, raw)):
+        rows = trade_rows(wire.decode(wire.AccountTradesFrame, raw))
+        self._set_clock(rows)
+        for row in rows:
             self._deals.deliver(row)
 
     def _on_transactions(self, kind: str, raw: bytes) -> None:
@@ -284,6 +297,10 @@ class LighterAccountProcessor:
         for row in wire.decode(wire.AccountTxFrame, raw).txs or []:
             self._on_transaction(row)
             self._orders.observe_transaction(row)
+
+    def _set_clock(self, rows: Iterable[wire.OrderRow | wire.TradeRow]) -> None:
+        now_ns = to_ns(self._time.time())
+        self._clock.heard(max((units.time_ns(row.transaction_time) for row in rows), default=0), now_ns)
 
     def _knows_market(self, market_id: int, market_kind: str) -> bool:
         """Tell whether a market has an instrument; one listed since the start is fetched with a snapshot.

@@ -60,8 +60,10 @@ class LighterBroker:
         health: told when a submit or cancel was refused.
         quotes: best prices for market orders.
         recoveries: tells why orders are not to be sent, where that is so.
-        look_up: called with a refused request whose order is perhaps at the venue, or over there.
+        look_up: called with a refused request whose order is perhaps at the venue, or over there; and, of a new order, with what
+            to tell if it is another that has its index.
         latest: gives the venue's newest row of an order.
+        standing: gives that of the working order that has a client order index.
         on_group: called when the venue took a group, of whose other orders Qubx learns from a snapshot.
 
     Attributes:
@@ -81,8 +83,9 @@ class LighterBroker:
         health: IHealthMonitor,
         quotes: QuoteSource,
         recoveries: Recoveries,
-        look_up: Callable[[Request], None],
+        look_up: Callable[[Request, OrderRejectedEvent | None], None],
         latest: Callable[[Order], OrderRow | None] = lambda _: None,
+        standing: Callable[[int], OrderRow | None] = lambda _: None,
         on_group: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
@@ -97,10 +100,11 @@ class LighterBroker:
         self._recoveries = recoveries
         self._look_up = look_up
         self._latest = latest
+        self._standing = standing
         self._on_group = on_group
         self._planner = OrderPlanner(
             settings=settings,
-            index_of=converter.ids.index_of,
+            index_of=self._new_index,
             best=self._fresh_quote,
             glance=quotes.quote,
             now_ms=lambda: self._now_ns() // 1_000_000,
@@ -112,6 +116,24 @@ class LighterBroker:
     def new_client_id(self, suggested: str) -> str:
         """Give the id for a new order, near the suggested one and of nobody else."""
         return self._converter.ids.fresh(suggested)
+
+    def _new_index(self, client_id: str) -> int:
+        """Give the index of a new order.
+
+        An id that is not Qubx's has the same index in every run, so an order of an earlier one may stand under it, which this
+        process knows by another name: the venue would refuse the new one, and what is told of the old would be taken for its.
+
+        Raises:
+            ValueError: an order stands under it, or another id of this process has it.
+        """
+        ids = self._converter.ids
+        standing = self._standing(ids.encode(client_id))
+        if standing is not None:
+            raise ValueError(
+                f"order {standing.order_index} of this account stands under client id {client_id!r} already: "
+                "cancel that one first, or use another id"
+            )
+        return ids.index_of(client_id)
 
     def submit(self, request: OrderRequest) -> None:
         """Queue a new order, and with it what its options attach; ``order_plan`` lists them.
@@ -214,6 +236,7 @@ class LighterBroker:
         refused: Callable[[Request, dict[str, Any]], None],
         accepted: Callable[[], None] = lambda: None,
     ) -> None:
+        request.asked_ns = self._now_ns()
         self._requests.open(request)
         halt = self._recoveries.halt
         if halt is not None and request.kind is not TxType.CANCEL_ORDER:
@@ -235,10 +258,13 @@ class LighterBroker:
                 return
             logger.debug("lighter: {} refused: {} {}", request, reply.code, reply.message)
             in_doubt = refusal_of(reply.code).look_up
-            if not (in_doubt and request.kind is TxType.CREATE_ORDER):  # an order may stand all the same
-                refused(request, self._refusal(request, reply))
+            refusal = self._refusal(request, reply)
+            if in_doubt and request.kind is TxType.CREATE_ORDER:  # an order may stand all the same
+                self._look_up(request, OrderRejectedEvent(**refusal))
+                return
+            refused(request, refusal)
             if in_doubt:
-                self._look_up(request)
+                self._look_up(request, None)
 
         self._sender.submit(
             Transaction(

@@ -98,6 +98,19 @@ class MovableTime(LiveTimeProvider):
         self.ahead_s += 3600 - self.now_us() / 1e6 % 3600 + seconds
 
 
+class AheadOf(LiveTimeProvider):
+    """A clock that runs ahead of another, or behind it."""
+
+    def __init__(self, other: LiveTimeProvider, ahead_s: float) -> None:
+        super().__init__()
+        self._other = other
+        self._ahead = np.timedelta64(round(ahead_s * 1e9), "ns")
+
+    def time(self) -> np.datetime64:
+        """Give the time to Qubx."""
+        return self._other.time() + self._ahead
+
+
 class LiveVenue:
     """A venue without a synthetic market: what happens there is what a test says."""
 
@@ -188,13 +201,25 @@ async def _maybe(result: Any) -> Any:
 
 
 class Desk:
-    """The plugin's data provider and connector, made through Qubx's registry, and Qubx's account."""
+    """The plugin's data provider and connector, made through Qubx's registry, and Qubx's account.
+
+    Args:
+        venue: where it trades.
+        limiter: makes Qubx's rate limiter.
+        ahead_s: how far Qubx's clock runs ahead of the venue's.
+        params: the connector's.
+    """
 
     def __init__(
-        self, venue: LiveVenue, *, limiter: Callable[[asyncio.AbstractEventLoop], Any] | None = None, **params: Any
+        self,
+        venue: LiveVenue,
+        *,
+        limiter: Callable[[asyncio.AbstractEventLoop], Any] | None = None,
+        ahead_s: float = 0.0,
+        **params: Any,
     ) -> None:
         self.venue = venue
-        self.time = venue.time
+        self.time: LiveTimeProvider = AheadOf(venue.time, ahead_s) if ahead_s else venue.time
         self.channel = CtrlChannel("test")
         self.health = Health()
         self.events: list[Any] = []

@@ -60,7 +60,7 @@ class Desk:
         self.events: list[Any] = []
         self.groups = 0
         self.reloads = 0
-        self.looked_up: list[Request] = []
+        self.looked_up: list[tuple[Request, OrderRejectedEvent | None]] = []
         self.quote: Quote | None = None
         self.connected = True
         self.requests = RequestBook()
@@ -91,7 +91,7 @@ class Desk:
             health=DummyHealthMonitor(),
             quotes=QuoteSource(lambda instrument: self.quote, lambda: self.connected),
             recoveries=self.recoveries,
-            look_up=self.looked_up.append,
+            look_up=lambda *looked_up: self.looked_up.append(looked_up),
             on_group=self._grouped,
         )
 
@@ -297,7 +297,13 @@ async def test_an_order_whose_index_is_taken_is_looked_up_and_not_rejected(desk:
     desk.venue.refusal = ErrorBody(Code.DUPLICATE_CLIENT_ORDER_INDEX, "client order index already exists")
     await desk.submit("LIMIT", 0.5, 3990.0)
     assert [] == desk.events
-    assert ["qubx_ETH-USDC_9"] == [request.client_id for request in desk.looked_up]
+    ((request, rejected),) = desk.looked_up
+    assert rejected is not None
+    assert ("qubx_ETH-USDC_9", "qubx_ETH-USDC_9", str(int(Code.DUPLICATE_CLIENT_ORDER_INDEX))) == (
+        request.client_id,
+        rejected.client_order_id,
+        rejected.code,
+    )
 
 
 async def test_a_market_that_the_venue_does_not_know_reloads_the_markets(desk: Desk) -> None:

@@ -11,14 +11,15 @@ from qubx.core.events import OrderFilledEvent, OrderRejectedEvent
 
 from qubx_lighter.accounts.deals import RECOVERY_MARGIN_MS, AccountDeals
 from qubx_lighter.accounts.orders import AccountOrders
-from qubx_lighter.accounts.queries import AccountQueries, Wanted
+from qubx_lighter.accounts.queries import CLOCK_SKEW_NS, AccountQueries, Wanted, is_before, is_former
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
-from qubx_lighter.handlers.account import AccountConverter, to_ns
+from qubx_lighter.handlers.account import AccountConverter, to_ns, trade_time_ns
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.orders import OrderTracker, TransitionKind, is_terminal
 from qubx_lighter.protocol.requests import Request, RequestBook
+from qubx_lighter.protocol.venue_clock import VenueClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class OrderLookups:
         deals: sends an order's deals before its end.
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock.
+        clock: the venue's.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class OrderLookups:
         deals: AccountDeals,
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
+        clock: VenueClock,
     ) -> None:
         self._converter = converter
         self._client = client
@@ -76,6 +79,7 @@ class OrderLookups:
         self._deals = deals
         self._emit = emit
         self._time = time_provider
+        self._clock = clock
 
     async def ended(self, missing: list[wire.OrderRow]) -> None:
         """Find out what became of orders that are not working any more."""
@@ -94,21 +98,32 @@ class OrderLookups:
         """Find the orders that were sent and came to an end unseen, while the connection was away."""
         await self._find_and_tell(
             [
-                Wanted(request.market_id, None, self._converter.ids.index_of(request.client_id), request.time_ns)
+                self._wanted(
+                    request.market_id, self._converter.ids.index_of(request.client_id), self._since_ns(request.asked_ns)
+                )
                 for request in self._requests.unseen(TxType.CREATE_ORDER)
             ]
         )
 
-    async def refused(self, request: Request) -> None:
-        """Find the order of a request that the venue refused for the state it is in; what is not found stays in doubt."""
+    async def refused(self, request: Request, rejected: OrderRejectedEvent | None) -> None:
+        """Find the order of a request that the venue refused for the state it is in; what is not found stays in doubt.
+
+        ``rejected`` is told where an order that was there before has the index of a new one.
+        """
         venue_id = request.venue_id or ""
         index = int(venue_id) if venue_id.isdecimal() else self._converter.ids.index_of(request.client_id)
-        await self._find_and_tell([self._wanted(request.market_id, index)])
+        (row,) = (await self._queries.find([self._wanted(request.market_id, index)])).rows
+        if row is None:
+            return
+        if rejected is None or not is_former(row, self._since_ns(request.asked_ns), refused=True):
+            await self._tell(row)
+            return
+        self._orders.tell_rejected(request, rejected)
 
     async def status(self, asked: Asked) -> None:
         """Answer with the truth: the order's state, or that the venue has positively no trace of it."""
         market = self._instruments.market(asked.instrument)
-        since_ns = 0 if asked.submitted_at is None else to_ns(asked.submitted_at)
+        since_ns = self._since_ns(0 if asked.submitted_at is None else to_ns(asked.submitted_at))
         found = await self._queries.find([self._wanted(market.market_id, asked.index, since_ns)])
         (row,) = found.rows
         if row is None:
@@ -128,6 +143,10 @@ class OrderLookups:
             await self._deliver_trades_of(row)
             self._emit(self._converter.partially_filled(row))
 
+    def _since_ns(self, local_ns: int) -> int:
+        """Give the venue's time at, or a little before, a time of our clock; 0, which nobody knows, stays 0."""
+        return local_ns and (self._clock.at(local_ns) if self._clock.is_known else max(local_ns - CLOCK_SKEW_NS, 1))
+
     def _wanted(self, market_id: int, index: int, since_ns: int = 0) -> Wanted:
         order_index = index if index > MAX_CLIENT_ORDER_INDEX else None
         client_index = index if order_index is None else self._tracker.client_order_index(order_index)
@@ -138,8 +157,11 @@ class OrderLookups:
             return
         for row in (await self._queries.find(wanted)).rows:
             if row is not None:
-                await self._deliver_trades_of(row)
-                self._orders.observe(row)
+                await self._tell(row)
+
+    async def _tell(self, row: wire.OrderRow) -> None:
+        await self._deliver_trades_of(row)
+        self._orders.observe(row)
 
     async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
         """Send an order's deals before its end, so that none comes after Qubx has let the order go."""
@@ -173,10 +195,14 @@ class OrderLookups:
         """Deliver the deals of an order that no list shows, and give how much they come to."""
         since_ms = 0 if asked.submitted_at is None else to_ns(asked.submitted_at) // 1_000_000 - RECOVERY_MARGIN_MS
         order_index = asked.index if asked.index > MAX_CLIENT_ORDER_INDEX else None
+        since_ns = self._since_ns(0 if asked.submitted_at is None else to_ns(asked.submitted_at))
         amount = 0.0
         for trade in await self._client.trades(
             self._converter.account_index, market_id=market_id, since_ms=since_ms, order_index=order_index
         ):
+            exact = order_index is None and bool(trade.transaction_time)  # block times may precede the order
+            if exact and is_before(trade_time_ns(trade), since_ns, exact=True):
+                continue  # of an order that had the client id before
             if asked.index in (trade.ask_id, trade.bid_id, trade.ask_client_id, trade.bid_client_id):
                 self._deals.deliver(trade, recovered=True)
                 amount += trade.size

@@ -10,10 +10,11 @@ from qubx import logger
 from qubx.core.basics import ITimeProvider, dt_64
 from qubx.core.events import BalanceUpdateEvent
 
-from qubx_lighter.handlers.account import to_dt64
+from qubx_lighter.handlers.account import to_dt64, to_ns
 from qubx_lighter.handlers.forced import describe
 from qubx_lighter.handlers.money import Push, Wallet
 from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.venue_clock import VenueClock
 
 _NOTIFICATIONS: Final = 1_000
 
@@ -27,6 +28,7 @@ class AccountMoney:
         on_positions: called with each row of a position that is pushed.
         emit: puts an event on Qubx's channel.
         time_provider: Qubx's clock.
+        clock: the venue's, which frames set.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class AccountMoney:
         on_positions: Callable[[Iterable[wire.PositionRow]], None],
         emit: Callable[[object], None],
         time_provider: ITimeProvider,
+        clock: VenueClock,
     ) -> None:
         self._account = account_index
         self._wallet = wallet
         self._on_positions = on_positions
         self._emit = emit
         self._time = time_provider
+        self._clock = clock
         self._notified: deque[str | int] = deque(maxlen=_NOTIFICATIONS)
         self._hears_notifications = False
         self.stats = {"notifications": 0}
@@ -87,4 +91,6 @@ class AccountMoney:
 
         The venue's milliseconds are cut off, deals carry microseconds: the end of the millisecond covers its deals.
         """
-        return to_dt64((timestamp_ms + 1) * 1_000_000 - 1) if timestamp_ms else self._time.time()
+        now = self._time.time()
+        self._clock.heard(timestamp_ms * 1_000_000, to_ns(now))
+        return to_dt64((timestamp_ms + 1) * 1_000_000 - 1) if timestamp_ms else to_dt64(self._clock.at(to_ns(now)))

@@ -67,7 +67,7 @@ class AccountOrders:
         time_provider: ITimeProvider,
         health: IHealthMonitor,
         recoveries: Recoveries,
-        look_up: Callable[[Request], None],
+        look_up: Callable[[Request, OrderRejectedEvent | None], None],
         opened: Callable[[], None],
         introduce: Callable[[int], None],
     ) -> None:
@@ -258,6 +258,13 @@ class AccountOrders:
         venue_id = order.venue_order_id or ""
         return self._tracker.latest(int(venue_id)) if venue_id.isdecimal() else None
 
+    def tell_rejected(self, request: Request, rejected: OrderRejectedEvent) -> None:
+        """Say that the venue refused a new order."""
+        if self._requests.latest(request.kind, request.client_id) is request:
+            self._requests.take(request.kind, request.client_id)
+        self._answered_submit(request.client_id)
+        self._emit(rejected)
+
     # --- transactions ------------------------------------------------------------------------------------------------
 
     def observe_transaction(self, row: wire.TxRow) -> None:
@@ -271,10 +278,6 @@ class AccountOrders:
         self._requests.take(request.kind, request.client_id)
         refusal = refusal_of_failure(reason)
         self._recoveries.refused(refusal.code, reason)
-        if refusal.recovery is Recovery.LOOK_UP:
-            self._look_up(request)
-            if request.kind is TxType.CREATE_ORDER:
-                return  # an order of its index stands: perhaps this one
         event: OrderEvent
         ids: dict[str, Any] = {
             "instrument": self._instruments.instrument(request.market_id),
@@ -285,10 +288,16 @@ class AccountOrders:
             "code": str(refusal.code) if refusal.code else None,
             "cause": reject_cause(refusal.cause),
         }
+        in_doubt = refusal.recovery is Recovery.LOOK_UP
+        if in_doubt and request.kind is TxType.CREATE_ORDER:
+            self._look_up(request, OrderRejectedEvent(**ids))  # an order of its index stands: perhaps this one
+            return
+        if in_doubt:
+            self._look_up(request, None)
         match request.kind:
             case TxType.CREATE_ORDER:
-                event = OrderRejectedEvent(**ids)
-                self._answered_submit(request.client_id)
+                self.tell_rejected(request, OrderRejectedEvent(**ids))
+                return
             case TxType.CANCEL_ORDER:
                 event = OrderCancelRejectedEvent(**ids)
             case TxType.MODIFY_ORDER:

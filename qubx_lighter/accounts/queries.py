@@ -16,11 +16,14 @@ from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.markets import KINDS
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.requests import Progress, RequestBook, failure
+from qubx_lighter.protocol.statuses import is_terminal
 
 _NS: Final = 1_000_000_000
 _LOOKUP_GRACE_NS: Final = 10 * _NS  # an order may be invisible for seconds between the venue's two lists
 _PAGES: Final = 20  # of 100 ended orders
-_CLOCK_SKEW_NS: Final = 60 * _NS
+CLOCK_SKEW_NS: Final = 60 * _NS
+"""How far clocks that were not compared, and block times, which lag execution by up to 20 s, are trusted."""
+_EXACT_SKEW_NS: Final = _NS  # of the sequencer's own time: what a clock may be set by while it is followed
 _TX_PENDING: Final = 1  # 0 failed, 2 executed, 3 packed, 4 committed, 5 verified
 
 
@@ -31,7 +34,7 @@ class Wanted(NamedTuple):
         market_id: where it is.
         order_index: the venue's, where it is known; then nothing else counts.
         client_index: ours, or 0.
-        since_ns: it did not end before this; 0 where nobody knows.
+        since_ns: it was not there before this, by the venue's clock; 0 where nobody knows.
     """
 
     market_id: int
@@ -106,7 +109,7 @@ class AccountQueries:
             rows += page.orders or []
             oldest = min((row_time_ns(row) for row in page.orders or []), default=0)
             cursor = page.next_cursor
-            if not cursor or oldest < min(one.since_ns for one in left) - _CLOCK_SKEW_NS:
+            if not cursor or oldest < min(one.since_ns for one in left) - CLOCK_SKEW_NS:
                 return Found(_picked(wanted, rows), complete=True)
         return Found(_picked(wanted, rows), complete=not _left(wanted, rows))
 
@@ -179,11 +182,31 @@ class AccountQueries:
 
 
 def _pick(rows: Sequence[wire.OrderRow], one: Wanted) -> wire.OrderRow | None:
-    """Find one order among rows: by the venue's index, else the newest of a client index, which may be used again."""
+    """Find one order among rows: by the venue's index, else the newest of a client index, which may have been used before."""
     if one.order_index is not None:
         return next((row for row in rows if row.order_index == one.order_index), None)
-    ours = [row for row in rows if one.client_index and row.client_order_index == one.client_index]
+    ours = [
+        row
+        for row in rows
+        if one.client_index and row.client_order_index == one.client_index and not is_former(row, one.since_ns)
+    ]
     return max(ours, key=row_time_ns, default=None)
+
+
+def is_before(time_ns: int, since_ns: int, *, exact: bool) -> bool:
+    """Tell whether something at the venue was before ``since_ns`` for certain; ``exact`` if by the sequencer's own time."""
+    return time_ns < since_ns - (_EXACT_SKEW_NS if exact else CLOCK_SKEW_NS)
+
+
+def is_former(row: wire.OrderRow, since_ns: int, *, refused: bool = False) -> bool:
+    """Tell whether an order had its client index before the one that was asked for at ``since_ns``.
+
+    One that has ended did so before that. Of one that stands only its creation counts, which is told to the second, and
+    perhaps in block time; unless the order asked for was ``refused``: then one that has not changed since is not it.
+    """
+    if refused or is_terminal(row.status):
+        return is_before(row_time_ns(row), since_ns, exact=bool(row.transaction_time))
+    return bool(row.created_at) and is_before(units.time_ns(row.created_at), since_ns, exact=False)
 
 
 def _left(wanted: Sequence[Wanted], rows: Sequence[wire.OrderRow]) -> list[Wanted]:

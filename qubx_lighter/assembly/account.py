@@ -127,6 +127,7 @@ class TradingAccount:
             recoveries=recoveries,
             look_up=self._processor.look_up,
             latest=self._processor.latest,
+            standing=self._processor.standing,
             on_group=partial(self._processor.request_snapshot, include_orders=True),
         )
         margin = IsolatedMargin(

@@ -14,6 +14,7 @@ from qubx_lighter.handlers.account import AccountConverter
 from qubx_lighter.handlers.money import Wallet
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import RequestBook
+from qubx_lighter.protocol.venue_clock import VenueClock
 from qubx_lighter.protocol.wire import PositionRow, TxRow
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.websocket import LighterWebSocketManager
@@ -60,6 +61,7 @@ def build_reading(
         ids=ClientIds(api_key_index),
     )
     wallet = Wallet(exchange, collateral)
+    clock = VenueClock()
     queries = AccountQueries(
         client=gateway.client,
         converter=converter,
@@ -79,6 +81,7 @@ def build_reading(
         wallet=wallet,
         emit=ctx.channel.send,
         time_provider=ctx.time_provider,
+        clock=clock,
         health=ctx.health_monitor,
         recoveries=recoveries,
         on_transaction=on_transaction,

@@ -118,7 +118,7 @@ class ClientIds:
         Raises:
             ValueError: another id of this process has the same index.
         """
-        index = self._encode(client_id)
+        index = self.encode(client_id)
         with self._lock:
             known = self._ids.get(index)
             if known is not None and known != client_id:
@@ -143,7 +143,8 @@ class ClientIds:
             self._ids.put(index, client_id)
         return client_id
 
-    def _encode(self, client_id: str) -> int:
+    def encode(self, client_id: str) -> int:
+        """Compute the index of a client id, and remember nothing."""
         if (match := _QUBX_ID.fullmatch(client_id)) and (counter := int(match[1])) < _COUNTER_LIMIT:
             return (self._tag << _TAG_SHIFT) | (_ROLES.index(match[2] or "") << _COUNTER_BITS) | counter
         if (match := _FOREIGN_ID.fullmatch(client_id)) and (index := int(match[1])) <= MAX_CLIENT_ORDER_INDEX:
@@ -200,6 +201,7 @@ class OrderTracker:
     def __init__(self, remember: int = _REMEMBERED) -> None:
         self._working: dict[int, _Working] = {}
         self._ended: _Recent[int, _Working] = _Recent(remember)
+        self._standing: dict[int, OrderRow] = {}  # the newest row of each working order, by client index
 
     def observe(self, row: OrderRow) -> list[Transition]:
         """Say what a row adds, in the order it happened; nothing for one that is old or known.
@@ -217,8 +219,12 @@ class OrderTracker:
         if status.terminal:
             self._working.pop(index, None)
             self._ended.put(index, _Working(row, rested))
+            if (standing := self._standing.get(row.client_order_index)) is not None and standing.order_index == index:
+                del self._standing[row.client_order_index]
         else:
             self._working[index] = _Working(row, rested or row.status in _RESTING)
+            if row.client_order_index:
+                self._standing[row.client_order_index] = row
         delta = _difference(row.filled_base_amount, already)
         return [Transition(kind, row, rested, status, delta) for kind in _steps(row, known, status, delta)]
 
@@ -240,6 +246,10 @@ class OrderTracker:
         """Tell whether an order is, or before its end was, seen in the book."""
         order = self._find(order_index)
         return order is not None and order.rested
+
+    def standing(self, client_order_index: int) -> OrderRow | None:
+        """Give the newest row of the working order that has a client order index, of which there is one at most; from any thread."""
+        return self._standing.get(client_order_index)
 
     def client_order_index(self, order_index: int) -> int:
         """Give the client order index of an order; 0 when it has none or is not known."""

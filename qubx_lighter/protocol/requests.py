@@ -51,7 +51,8 @@ class Request:
 
     Of a new order ``price`` is the one that it was given in place of the one asked for, None = that one.
 
-    ``tx_type`` is the transaction's where it is not the kind: a group is the creation of its first order.
+    ``tx_type`` is the transaction's where it is not the kind: a group is the creation of its first order. ``asked_ns`` is when
+    it was asked for, by our clock.
     """
 
     kind: TxType
@@ -64,6 +65,7 @@ class Request:
     tx_hash: str = ""
     time_ns: int = 0  # of the last progress
     tx_type: TxType | None = None
+    asked_ns: int = 0
 
 
 class RequestBook:
