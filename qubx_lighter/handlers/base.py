@@ -115,6 +115,10 @@ class MarketHandler(ABC):
     def unsay(self) -> None:  # noqa: B027 - most leave nothing out
         """Take note that what was put out last was not delivered: it is no reason to leave the same out again."""
 
+    def is_behind(self, rows: Sequence[Any]) -> bool:  # noqa: ARG002 - nothing is ever missing here
+        """Tell whether the venue's history, of which ``rows`` were ``missing``, is not as far yet as its socket was."""
+        return False
+
     def recover(self, rows: Sequence[Any] | None) -> list[Output]:  # noqa: ARG002 - nothing is ever missing here
         """Take the rows that were ``missing``, oldest first; None when they cannot be had: go on without, and count it."""
         self.missing = None

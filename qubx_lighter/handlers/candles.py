@@ -70,6 +70,13 @@ class CandleHandler(BarHandler):
         """Take note that candles may be missed from here on."""
         self._interrupted = True
 
+    def is_behind(self, rows: Sequence[wire.CandleRow]) -> bool:
+        """Tell whether history lacks the first candle that is known again: those before may be short of trades. See the base."""
+        missing, held = self.missing, self._held
+        if missing is None or not held:
+            return False
+        return not any(row.t >= missing.until and (row.v or not held[0].v) for row in rows)
+
     def recover(self, rows: Sequence[wire.CandleRow] | None) -> list[Output]:
         """Take the candles that were missing, those that only repeat a price too; see the base."""
         missing = self.missing

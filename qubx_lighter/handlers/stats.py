@@ -145,6 +145,11 @@ class StatsHandler(MarketHandler):
         outputs = [(view, made[view](row)) for view in views if view in made]
         return [(view, data) for view, data in outputs if data is not None]
 
+    def is_behind(self, rows: Sequence[wire.FundingRow]) -> bool:
+        """Tell whether history lacks the settlement before the first that is known again; see the base."""
+        missing = self.missing
+        return missing is not None and all(row.timestamp // _HOUR_S < missing.until // _HOUR_MS - 1 for row in rows)
+
     def recover(self, rows: Sequence[wire.FundingRow] | None) -> list[Output]:
         """Take the settlements that were missing; see the base."""
         missing, self.missing = self.missing, None

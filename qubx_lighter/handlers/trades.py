@@ -79,6 +79,11 @@ class TradesHandler(BarHandler):
     def reset(self) -> None:
         """Keep the watermark: what was traded meanwhile comes with the next snapshot, or is fetched."""
 
+    def is_behind(self, rows: Sequence[wire.PublicTrade]) -> bool:
+        """Tell whether history lacks the trade from which on all are known, and with it some before. See the base."""
+        missing = self.missing
+        return missing is not None and all(row.trade_id < missing.until for row in rows)
+
     def recover(self, rows: Sequence[wire.PublicTrade] | None) -> list[Output]:
         """Take the trades that were missing; see the base."""
         missing, self.missing = self.missing, None

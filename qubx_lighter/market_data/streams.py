@@ -40,7 +40,7 @@ class Recovery:
     Args:
         fetch: asks the venue.
         delivery: takes what comes out.
-        counters: counts fetches, and those given up.
+        counters: counts fetches, and those given up: then what there is has to do.
     """
 
     def __init__(self, fetch: Fetch, delivery: Delivery, counters: Counter[str]) -> None:
@@ -69,17 +69,19 @@ class Recovery:
             try:
                 rows = await self._fetch(market_id, missing)
                 self._counters["recoveries"] += 1
+                fault = "history is not as far yet" if handler.missing == missing and handler.is_behind(rows) else ""
             except LighterError as error:
-                rows = None
-                if tries < _RECOVERY_TRIES:
-                    await asyncio.sleep(_RECOVERY_PAUSE_S * tries)
-                    continue
+                rows, fault = None, str(error)
+            if fault and tries < _RECOVERY_TRIES:
+                await asyncio.sleep(_RECOVERY_PAUSE_S * tries)
+                continue
+            if fault:
                 self._counters["recoveries_given_up"] += 1
                 logger.warning(
                     "lighter: {} of {} that were missed cannot be fetched: {}",
                     missing.kind,
                     handler.instrument.symbol,
-                    str(error),
+                    fault,
                 )
             if handler.missing == missing:  # else a new connection has changed the question
                 self._delivery.publish(handler, handler.recover(rows))

@@ -274,6 +274,17 @@ def test_what_was_seen_counts_where_history_is_behind(instrument: Instrument) ->
     assert [2.0, 1.0, 1.0] == [volume for _, _, _, volume in outputs[:3]]
 
 
+def test_history_is_behind_until_it_has_the_first_candle_that_is_known_again(instrument: Instrument) -> None:
+    handler = handler_of(instrument, "1m")
+    assert not handler.is_behind([])
+    handler.snapshot(frame(row(0)))
+    handler.snapshot(frame(flat(3)))
+    answers = history(row(0)), history(row(0), flat(3)), history(row(0), row(3))
+    assert [True, False, False] == [handler.is_behind(rows) for rows in answers]
+    handler.update(frame(row(3), row(4)))
+    assert [True, True, False] == [handler.is_behind(rows) for rows in answers], "the same candle has trades now"
+
+
 def test_an_unanswered_question_is_counted_and_bars_with_holes_are_left_out(instrument: Instrument) -> None:
     handler = handler_of(instrument, "1m", "5m")
     handler.snapshot(frame(row(0)))

@@ -209,6 +209,15 @@ def test_a_second_disconnection_makes_the_question_larger(instrument: Instrument
     assert [(1, 0.001), (2, 0.005), (3, 0.001), (4, 0.005)] == payments(handler.recover(rows)), "what was seen counts"
 
 
+def test_history_is_behind_until_it_has_the_last_settlement_that_was_missed(instrument: Instrument) -> None:
+    handler = handler_of(instrument, FUNDING_PAYMENTS)
+    assert not handler.is_behind([])
+    handler.take(row(), NOW_NS)
+    handler.take(settled(3), NOW_NS)
+    answers = [], [funding(1, 0.1)], [funding(1, 0.1), funding(2, 0.1)]
+    assert [True, True, False] == [handler.is_behind(rows) for rows in answers]
+
+
 def test_settlements_that_cannot_be_had_are_counted(instrument: Instrument) -> None:
     handler = handler_of(instrument, FUNDING_PAYMENTS)
     handler.take(row(), NOW_NS)

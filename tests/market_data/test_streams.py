@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from qubx_lighter.handlers import HANDLERS, QUOTES, TRADES, BookView, MarketHand
 from qubx_lighter.market_data import streams
 from qubx_lighter.market_data.delivery import Delivery
 from qubx_lighter.market_data.streams import Recovery, Stream
+from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.units import Scale
 from tests.handlers.test_orderbook import frame as book_frame
 from tests.handlers.test_quote import frame as ticker_frame
@@ -365,6 +367,37 @@ async def test_a_fetch_that_fails_is_tried_again_then_given_up(
     assert [] == rig.drain()
     assert (1, 1) == (rig.counters["recoveries"], rig.counters["recoveries_given_up"])
     assert 6 == len(rig.fetched)
+
+
+def missing_some(rig: Rig) -> Stream:
+    """Open a stream that knows the trade 9, then 30."""
+    stream = rig.stream("trade")
+    stream.on_frame("subscribed", trade_frame(row(9)))
+    stream.on_lost()
+    stream.on_frame("subscribed", trade_frame(row(30)))
+    return stream
+
+
+def history(*trade_ids: int) -> list[wire.TradeRow]:
+    return [wire.decode(wire.TradeRow, json.dumps(row(trade_id))) for trade_id in trade_ids]
+
+
+async def test_history_that_is_not_as_far_as_the_socket_is_asked_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_RECOVERY_PAUSE_S", 0.0)
+    rig.answers = [history(), history(10), history(10, 20, 30)]
+    missing_some(rig)
+    assert [10, 20, 30] == [(await next_item(rig.channel))[2].trade_id for _ in range(3)]
+    assert (3, 0) == (rig.counters["recoveries"], rig.counters["recoveries_given_up"])
+
+
+async def test_history_that_stays_behind_has_to_do(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_RECOVERY_PAUSE_S", 0.0)
+    rig.answers = [history(10)] * 4
+    missing_some(rig)
+    assert [10, 30] == [(await next_item(rig.channel))[2].trade_id for _ in range(2)]
+    assert (4, 1) == (rig.counters["recoveries"], rig.counters["recoveries_given_up"])
 
 
 async def test_an_answer_to_a_question_that_changed_meanwhile_is_not_used(rig: Rig, forgetful: Stream) -> None:
