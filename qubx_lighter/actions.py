@@ -35,12 +35,13 @@ from qubx_lighter.constants import (
 from qubx_lighter.errors import ConfigurationError, TransportError, UnitsError, VenueError
 from qubx_lighter.native import account_transactions as transactions
 from qubx_lighter.native.account_transactions import AccountTransaction
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.account_rows import Asset
 from qubx_lighter.protocol.amounts import Amount, as_decimal, exact_units, written
 from qubx_lighter.protocol.requests import failure
 from qubx_lighter.settings import LighterSettings
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.start_checks import check_network
 from qubx_lighter.transactions.submitting import OneByOne, Receipt, Send, Submit
 from qubx_lighter.wallet import address_bytes, checked_wallet_key, sign_with_wallet, wallet_address

@@ -25,6 +25,7 @@ from qubx_lighter.constants import TxType
 from qubx_lighter.errors import UnknownMarketError, VenueError
 from qubx_lighter.handlers.account import AccountConverter, reject_cause, to_ns
 from qubx_lighter.instruments import LighterInstrumentLoader, Market
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.order_plan import OrderPlanner, refuse_for_maker_only
 from qubx_lighter.protocol.codes import Outcome, refusal_of
@@ -32,7 +33,7 @@ from qubx_lighter.protocol.requests import Request, RequestBook, Signature
 from qubx_lighter.protocol.wire import OrderRow
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.settings import LighterSettings
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import Reply, Sent, Transaction, TransactionSender
 
 _NS: Final = 1_000_000_000

@@ -23,9 +23,10 @@ from qubx_lighter.constants import MARGIN_FRACTION_SCALE, MarginMode, TxType
 from qubx_lighter.errors import LighterError, VenueError
 from qubx_lighter.handlers.account import leverage_of, margin_mode_name
 from qubx_lighter.instruments import LighterInstrumentLoader
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.operation_errors import operation_failed
 from qubx_lighter.protocol import wire
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.watch import End, TransactionWatch
 
 _PACE_S: Final = 1.6

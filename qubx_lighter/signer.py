@@ -3,29 +3,23 @@
 Why threads: a native call takes 2.0 to 3.5 ms on the process's main thread, where the C runtime parses
 ``/proc/self/maps`` each time, and 0.6 ms on any other; it releases the GIL.
 
-What the native library leaves to its caller, and is done here: C integers wrap silently, so every integer is checked
-first; clients are process-global by (account, API key index), so ``native_clients`` keeps track of whose key is in; a
-nonce of -1 would fetch one over blocking HTTP, so it cannot be passed; a wrapper and a binary of different releases
-would shift arguments and sign something else, so a known transaction is signed and read back before the first real one.
-The key is never held in a local variable of a frame that an exception may pass: Qubx's traceback printer shows locals.
+Every integer is checked before it goes there, since C integers wrap silently. What else the native library leaves to its
+caller is done in ``native.key``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from pydantic import SecretStr
 
 from qubx_lighter.constants import (
     MARGIN_FRACTION_SCALE,
     MAX_BASE_LOTS,
-    MAX_MASTER_ACCOUNT_INDEX,
     MAX_PRICE_TICKS,
     NIL_MARKET_INDEX,
     CancelAllTime,
@@ -35,11 +29,11 @@ from qubx_lighter.constants import (
 )
 from qubx_lighter.errors import ConfigurationError, LighterError, SigningError, TransportError, VenueError, WireError
 from qubx_lighter.native import loader
-from qubx_lighter.native.abi import INSTALL, MASTER_FUNCTIONS, NONCE, known_transactions
 from qubx_lighter.native.account_transactions import AccountTransaction
-from qubx_lighter.native.clients import NativeClients
 from qubx_lighter.native.fields import (
+    KEEP_NONCE_ORDER,
     MAX_TIME_MS,
+    NO_INTEGRATOR,
     checked_index,
     checked_market,
     checked_nonce,
@@ -47,31 +41,13 @@ from qubx_lighter.native.fields import (
     checked_self_trade,
     ranged,
 )
-from qubx_lighter.native.loader import Native
+from qubx_lighter.native.key import NativeKey, SignedTx
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, group_refusal
 
 _THREAD_NAME: Final = "lighter-signer"
 _MAX_AUTH_TOKEN_S: Final = 8 * 3600  # the venue's maximum
-_NO_INTEGRATOR: Final = (0, 0, 0)  # account and fees: none attached, ever
 _DEFAULT_SELF_TRADE: Final = SelfTrade()  # expire the maker; the account is one self
-_FROM_AN_ACCOUNT: Final = (TxType.TRANSFER, TxType.WITHDRAW)  # these name the account otherwise
-_KEEP_NONCE_ORDER: Final = 0  # each nonce is exactly the last plus one
-
-
-class SignedTx(NamedTuple):
-    """A transaction ready to send: ``tx_info`` is the signer's JSON, ``tx_hash`` equals the venue's.
-
-    ``message`` is what the owner's wallet signs besides, where the venue wants that: a transfer to another owner.
-    """
-
-    tx_type: int
-    tx_info: str
-    tx_hash: str
-    message: str = ""
-
-
-_clients: Final = NativeClients()
 
 
 class Signer:
@@ -99,10 +75,14 @@ class Signer:
         self._chain_id = ranged("chain_id", chain_id, 0, 2**31 - 1)
         self._account_index = ranged("account_index", account_index, 0, 2**48 - 2)
         self._api_key_index = ranged("api_key_index", api_key_index, 0, 254)
-        self._private_key = private_key
         self._base_url = base_url
-        self._native: Native | None = None
-        self._loading = threading.Lock()
+        self._key = NativeKey(
+            chain_id=self._chain_id,
+            account_index=self._account_index,
+            api_key_index=self._api_key_index,
+            private_key=private_key,
+            base_url=base_url,
+        )
         self._workers = workers or _usable_cores()
         self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix=_THREAD_NAME)
 
@@ -128,7 +108,7 @@ class Signer:
     def close(self) -> None:
         """Sign no more; what is being signed is finished; idempotent."""
         self._executor.shutdown(wait=False)
-        _clients.forget((self._account_index, self._api_key_index), self)
+        self._key.forget()
 
     async def load(self) -> None:
         """Load the native library, register the key with it and try it out; the first signature would do it too.
@@ -136,7 +116,7 @@ class Signer:
         Raises:
             SigningError: the library is missing, refuses the key, or signs something else than it is told.
         """
-        await self._run(self._ready)
+        await self._run(self._key.ready)
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
@@ -193,9 +173,9 @@ class Signer:
             TxType.CREATE_ORDER,
             "SignCreateOrder",
             *order,
-            *_NO_INTEGRATOR,
+            *NO_INTEGRATOR,
             *checked_self_trade(self_trade),
-            _KEEP_NONCE_ORDER,
+            KEEP_NONCE_ORDER,
             checked_nonce(nonce),
         )
 
@@ -218,7 +198,7 @@ class Signer:
         if refusal is not None:
             raise SigningError(f"this group cannot be signed: {refusal}")
         modes, number = checked_self_trade(self_trade), checked_nonce(nonce)
-        return await self._run(lambda: self._sign_group(Grouping(grouping), checked, modes, number))
+        return await self._run(lambda: self._key.sign_group(Grouping(grouping), checked, modes, number))
 
     async def cancel_order(self, *, market_id: int, index: int, nonce: int) -> SignedTx:
         """Sign a cancel; ``index`` is the client order index or the venue's order index."""
@@ -227,7 +207,7 @@ class Signer:
             "SignCancelOrder",
             checked_market(market_id),
             checked_index(index),
-            _KEEP_NONCE_ORDER,
+            KEEP_NONCE_ORDER,
             checked_nonce(nonce),
         )
 
@@ -254,9 +234,9 @@ class Signer:
             ranged("base_lots", base_lots, 0 if trigger_ticks else 1, MAX_BASE_LOTS),
             ranged("price_ticks", price_ticks, 1, MAX_PRICE_TICKS),
             ranged("trigger_ticks", trigger_ticks, 0, MAX_PRICE_TICKS),
-            *_NO_INTEGRATOR,
+            *NO_INTEGRATOR,
             *checked_self_trade(self_trade),
-            _KEEP_NONCE_ORDER,
+            KEEP_NONCE_ORDER,
             checked_nonce(nonce),
             0,  # whatever the order's version is
         )
@@ -282,7 +262,7 @@ class Signer:
             when,
             time_ms,
             market,
-            _KEEP_NONCE_ORDER,
+            KEEP_NONCE_ORDER,
             checked_nonce(nonce),
         )
 
@@ -296,7 +276,7 @@ class Signer:
             checked_market(market_id),
             ranged("initial_margin_fraction", initial_margin_fraction, 1, MARGIN_FRACTION_SCALE),
             ranged("margin_mode", margin_mode, MarginMode.CROSS, MarginMode.ISOLATED),
-            _KEEP_NONCE_ORDER,
+            KEEP_NONCE_ORDER,
             checked_nonce(nonce),
         )
 
@@ -307,7 +287,7 @@ class Signer:
             SigningError: the native signer refuses, or signs something else.
         """
         number = checked_nonce(nonce)
-        return await self._run(lambda: self._sign_known(self._ready(), transaction, _KEEP_NONCE_ORDER, number))
+        return await self._run(lambda: self._key.sign_known(transaction, number))
 
     # --- tokens and keys ---------------------------------------------------------------------------------------------
 
@@ -315,7 +295,7 @@ class Signer:
         """Mint an auth token that ends ``lifetime_s`` after ``now_s``; it counts as a secret."""
         lifetime = ranged("lifetime_s", lifetime_s, 1, _MAX_AUTH_TOKEN_S)
         deadline = ranged("now_s", now_s, 1, MAX_TIME_MS) + lifetime
-        return await self._run(lambda: self._mint(self._ready(), deadline))
+        return await self._run(lambda: self._key.mint(deadline))
 
     async def check_key(self) -> None:
         """Ask the venue whether our key is the one registered under our index.
@@ -325,7 +305,7 @@ class Signer:
             TransportError: the venue could not be asked.
             VenueError: the venue refuses to tell, for example because there is no such account.
         """
-        problem = await self._run(self._check)
+        problem = await self._run(self._key.check)
         if problem is not None:
             raise self._explain(problem)
 
@@ -340,97 +320,7 @@ class Signer:
             raise
 
     async def _sign(self, tx_type: TxType, function: str, *arguments: int) -> SignedTx:
-        return await self._run(lambda: self._call(self._ready(), tx_type, function, *arguments))
-
-    def _ready(self) -> Native:
-        if self._native is None:
-            with self._loading:
-                if self._native is None:
-                    native = loader.load()
-                    self._try_out(native)
-                    self._native = native
-        return self._native
-
-    def _sign_group(
-        self, grouping: Grouping, orders: list[tuple[int, ...]], modes: tuple[int, int], nonce: int
-    ) -> SignedTx:
-        """Sign a group and read it back: its orders cross to C as structures, whose layout no argument check covers."""
-        native = self._ready()
-        array = (native.order * len(orders))(*(native.order(*order) for order in orders))
-        flags = (*_NO_INTEGRATOR, *modes, _KEEP_NONCE_ORDER, nonce)
-        arguments = (grouping, array, len(orders), *flags)
-        signed = self._call(native, TxType.CREATE_GROUPED_ORDERS, "SignCreateGroupedOrders", *arguments)
-        names = [name for name, _ in native.order._fields_]
-        told = [dict(zip(names, order, strict=True)) for order in orders]
-        loader.compare({"GroupingType": grouping, "Orders": told, "Nonce": nonce}, signed.tx_info)
-        return signed
-
-    def _call(self, native: Native, tx_type: TxType, function: str, *arguments: Any) -> SignedTx:
-        with self._owned(native):
-            result = getattr(native.library, function)(*arguments, self._api_key_index, self._account_index)
-        error, tx_info, tx_hash = native.take(result.err), native.take(result.txInfo), native.take(result.txHash)
-        message = native.take(result.messageToSign) or ""
-        if error:
-            raise SigningError(f"the native signer refused: {error}")
-        if result.txType != tx_type or not tx_info or not tx_hash:
-            raise SigningError(f"the native signer answered type {result.txType} to a {tx_type.name}")
-        return SignedTx(result.txType, tx_info, tx_hash, message)
-
-    def _sign_known(
-        self, native: Native, known: AccountTransaction, skip_nonce: int, nonce: int, *last: int
-    ) -> SignedTx:
-        """Sign, and compare every field with what was to be signed."""
-        signed = self._call(native, known.tx_type, known.function, *known.arguments, skip_nonce, nonce, *last)
-        account = "FromAccountIndex" if known.tx_type in _FROM_AN_ACCOUNT else "AccountIndex"
-        ours = {account: self._account_index, "ApiKeyIndex": self._api_key_index, "Nonce": nonce}
-        loader.compare(ours | dict(known.told), signed.tx_info)
-        return signed
-
-    def _mint(self, native: Native, deadline: int) -> str:
-        with self._owned(native):
-            result = native.library.CreateAuthToken(deadline, self._api_key_index, self._account_index)
-        token, error = native.take(result.str), native.take(result.err)
-        if error or not token:
-            raise SigningError(f"no auth token: {error or 'the native signer gave none'}")
-        return token
-
-    def _check(self) -> str | None:
-        native = self._ready()
-        with self._owned(native):
-            return native.take(native.library.CheckClient(self._api_key_index, self._account_index))
-
-    def _owned(self, native: Native) -> AbstractContextManager[None]:
-        """Hold the process-wide client of our account and key index, with our key and chain in it."""
-        pair = self._account_index, self._api_key_index
-        return _clients.client(pair, self, lambda: self._register(native))
-
-    def _register(self, native: Native) -> None:
-        problem = native.take(
-            native.library.CreateClient(
-                self._base_url.encode(),
-                self._private_key.get_secret_value().strip().removeprefix("0x").encode(),
-                self._chain_id,
-                self._api_key_index,
-                self._account_index,
-            )
-        )
-        if problem:  # its text may quote a piece of the key
-            raise SigningError("the native signer does not take the API private key: it must be 80 hexadecimal digits")
-
-    def _try_out(self, native: Native) -> None:
-        """Sign what is known with every function and read it back: a mismatch is found out before it costs money."""
-        for known, last in known_transactions(native.order):
-            if self._account_index > MAX_MASTER_ACCOUNT_INDEX and known.function in MASTER_FUNCTIONS:
-                continue
-            try:
-                self._sign_known(native, known, *last)
-            except SigningError as error:
-                raise SigningError(f"{known.function}: {error}") from None
-        token = self._mint(native, NONCE)
-        if not token.startswith(f"{NONCE}:{self._account_index}:{self._api_key_index}:"):
-            raise SigningError(
-                f"CreateAuthToken: the token is not of the account and the time that were asked for: {INSTALL}"
-            )
+        return await self._run(lambda: self._key.sign(tx_type, function, *arguments))
 
     def _explain(self, problem: str) -> LighterError:
         """Turn the native check's text into an error that says what to do."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from qubx_lighter.errors import ConfigurationError, SigningError
-from qubx_lighter.signer import SignedTx
+from qubx_lighter.native.key import SignedTx
 
 _KEY_HEX_DIGITS: Final = 64
 _KEY: Final = re.compile(r"(0x)?[0-9a-fA-F]{64}")

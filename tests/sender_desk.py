@@ -9,9 +9,10 @@ from pydantic import SecretStr
 
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.errors import NotSentError, OutcomeUnknownError, RateLimitedError, TransportError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.protocol.wire import ErrorBody, TxReply
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import Gate, Reply, Transaction, TransactionSender
 
 NO_KEY = SecretStr("")  # nothing here is really signed

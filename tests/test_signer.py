@@ -28,6 +28,7 @@ from qubx_lighter.constants import (
     TxType,
 )
 from qubx_lighter.errors import ConfigurationError, SigningError, TransportError, VenueError
+from qubx_lighter.native import key as native_key
 from qubx_lighter.native import loader
 from qubx_lighter.native.fields import checked_order
 from qubx_lighter.protocol.order_table import (
@@ -184,7 +185,7 @@ async def test_each_order_of_the_table_is_signed_as_told(signer: Signer, terms: 
 async def native_refusal(signer: Signer, tx_type: TxType, function: str, *arguments: Any) -> str | None:
     """Sign past all of our own checks, and return what the native library says."""
     try:
-        await signer._run(lambda: signer._call(signer._ready(), tx_type, function, *arguments))
+        await signer._run(lambda: signer._key.sign(tx_type, function, *arguments))
     except SigningError as error:
         return str(error).removeprefix("the native signer refused: ")
     return None
@@ -305,7 +306,7 @@ GROUPS: list[tuple[int, list[OrderFields]]] = [
 async def test_groups_are_signed_as_told_or_refused_as_the_native_signer_does(
     signer: Signer, grouping: int, orders: list[OrderFields]
 ) -> None:
-    native = await signer._run(signer._ready)
+    native = await signer._run(signer._key.ready)
     rows = [checked_order(order) for order in orders]
     array = (native.order * len(rows))(*(native.order(*row) for row in rows))
     arguments = (grouping, array, len(rows), 0, 0, 0, 0, 0, 0, 7)
@@ -326,13 +327,13 @@ async def test_groups_are_signed_as_told_or_refused_as_the_native_signer_does(
 async def test_a_group_that_is_signed_otherwise_than_told_is_refused(
     signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    native = await signer._run(signer._ready)
+    native = await signer._run(signer._key.ready)
 
     def take(pointer: object) -> str | None:
         text = native.take(pointer)
         return text if text is None else text.replace('"MarketIndex":3,"ClientOrderIndex":2', '"MarketIndex":2')
 
-    monkeypatch.setattr(signer, "_native", native._replace(take=take))
+    monkeypatch.setattr(signer._key, "_native", native._replace(take=take))
     with pytest.raises(SigningError, match="something else than it is told"):
         await signer.create_grouped_orders(grouping=OTO, orders=[entry(), STOP], nonce=7)
 
@@ -686,8 +687,9 @@ async def test_no_frame_of_a_traceback_holds_the_key_in_a_local(api_key: tuple[s
     while trace is not None:
         frames.append(trace.tb_frame)
         trace = trace.tb_next
-    ours = [frame for frame in frames if frame.f_code.co_filename == signer_module.__file__]
-    assert ours
+    files = {signer_module.__file__, native_key.__file__}
+    ours = [frame for frame in frames if frame.f_code.co_filename in files]
+    assert files == {frame.f_code.co_filename for frame in ours}
     assert not any(secret in repr(value) for frame in ours for value in frame.f_locals.values())
 
 

@@ -20,6 +20,8 @@ from qubx_lighter.errors import SigningError
 from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, order_refusal, self_trade_refusal
 
 MAX_TIME_MS: Final = 2**48 - 1
+NO_INTEGRATOR: Final = (0, 0, 0)  # account and fees: none attached, ever
+KEEP_NONCE_ORDER: Final = 0  # each nonce is exactly the last plus one
 _MAX_MARKET_ID: Final = 2**15 - 1  # what every release of the signer so far accepts
 _MAX_INDEX: Final = 2**60 - 1  # of a cancel or amend: a client index below 2**48, a venue order index above
 

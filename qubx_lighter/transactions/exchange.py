@@ -32,12 +32,12 @@ from loguru import logger
 
 from qubx_lighter.constants import CODE_OK, Code
 from qubx_lighter.errors import LighterError, NotSentError, VenueError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code, outcome_of_code, refusal_of
 from qubx_lighter.protocol.key_watch import KeyWatch
 from qubx_lighter.protocol.lineup import Entry
 from qubx_lighter.protocol.nonce import NonceSequence
 from qubx_lighter.protocol.wire import ErrorBody, TxReply
-from qubx_lighter.signer import SignedTx
 from qubx_lighter.transactions.transaction import Reply, Rest, Socket, Transaction
 
 _MAX_ATTEMPTS: Final = 5

@@ -33,12 +33,13 @@ from typing import Any, Final
 from loguru import logger
 
 from qubx_lighter.errors import RateLimitedError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code
 from qubx_lighter.protocol.key_watch import KeyWatch
 from qubx_lighter.protocol.lineup import Lineup, Priority
 from qubx_lighter.protocol.nonce import NonceSequence
 from qubx_lighter.protocol.wire import TxRow
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.admission import Admission
 from qubx_lighter.transactions.exchange import Exchanges, Item, Listener, Queued
 from qubx_lighter.transactions.resync import Resync, is_rate_limit, may_pass

@@ -9,9 +9,10 @@ from typing import NamedTuple, Protocol
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.errors import ConfigurationError, NotSentError, OutcomeUnknownError, VenueError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Outcome, outcome_of_code
 from qubx_lighter.protocol.wire import TxReply
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import Reply, Transaction, TransactionSender
 
 type Sign = Callable[[Signer, int], Awaitable[SignedTx]]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from qubx_lighter.constants import TxType
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Cause, Outcome
 from qubx_lighter.protocol.wire import TxReply
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 
 
 class Reply(NamedTuple):

@@ -16,10 +16,11 @@ from loguru import logger
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.errors import LighterError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.protocol.requests import failure, own_nonce
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import Reply, Sent, Transaction, TransactionSender
 
 _LOOK_UP_S: Final = 10.0

@@ -9,8 +9,9 @@ import pytest
 
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.errors import SigningError, VenueError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Cause, Outcome
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import Reply, Sent, Transaction
 from tests.sender_desk import Budget, Desk, Fate, Venue, lose_reply, lose_request, never_left, refuse, take
 

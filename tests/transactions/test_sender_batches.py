@@ -8,8 +8,8 @@ import pytest
 
 from qubx_lighter.constants import Code
 from qubx_lighter.errors import SigningError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Outcome
-from qubx_lighter.signer import SignedTx
 from qubx_lighter.transactions.sender import Reply
 from tests.sender_desk import Desk, Venue, lose_reply, refuse
 

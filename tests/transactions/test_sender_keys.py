@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from qubx_lighter.constants import TxType
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.protocol.wire import TxRow
-from qubx_lighter.signer import SignedTx
 from tests.sender_desk import Budget, Desk, Venue, lose_reply, lose_request, take
 
 # --- several keys ----------------------------------------------------------------------------------------------------

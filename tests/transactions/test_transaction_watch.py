@@ -11,9 +11,10 @@ from pydantic import SecretStr
 
 from qubx_lighter.constants import Code, TxType
 from qubx_lighter.errors import OutcomeUnknownError, TransportError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.wire import ErrorBody, TxReply, TxRow
-from qubx_lighter.signer import SignedTx, Signer
+from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import TransactionSender
 from qubx_lighter.transactions.watch import End, TransactionWatch
 from tests.answers import Answering
