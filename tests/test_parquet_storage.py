@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from qubx.backtester.simulated_data import DataPump
 from qubx.core.basics import DataType, MarketType
 from qubx.core.lookups import lookup
 from qubx.data.registry import StorageRegistry
 from qubx.data.storage import IReader, IStorage
 from qubx.data.transformers import TypedRecords
+from qubx.utils.time import to_timedelta
 
 from qubx_lighter import archive
 from qubx_lighter.archive import Dataset, DatasetEntry, Manifest, from_iso, iso
@@ -68,6 +70,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def copied(folder: Path, tmp_path: Path) -> tuple[Path, Manifest]:
+    """Copy the archive, to be changed."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    manifest = archive.read_manifest(copy)
+    assert manifest is not None
+    return copy, manifest
+
+
 @pytest.fixture
 def reader(folder: Path) -> IReader:
     return LighterParquetStorage(str(folder)).get_reader("LIGHTER", "SWAP")
@@ -116,7 +127,7 @@ def test_its_instruments_are_known_without_the_venue(folder: Path) -> None:
         ("2026-10-31 22:00", "2026-11-01 03:00"),
         ("2026-11-01 03:00", "2026-10-31 22:00"),
         ("2026-10-31 22:00:00.000000001", "2026-11-01 02:59:59.999999999"),
-        ("2020-01-01", "2030-01-01"),
+        ("2026-10-29 23:59", "2026-11-02 00:01"),
     ],
 )
 def test_candles_of_a_range_with_both_ends_are_all_there(
@@ -242,6 +253,106 @@ def test_what_was_not_downloaded_is_an_error(reader: IReader, symbol: str, dtype
         reader.read(symbol, dtype, "2026-11-01", "2026-11-02")
 
 
+@pytest.mark.parametrize("chunksize", [0, 100])
+@pytest.mark.parametrize(
+    ("dtype", "start", "stop", "text"),
+    [
+        (
+            "ohlc(1m)",
+            "2026-10-29 23:58:59",
+            "2026-11-01",
+            r"ohlc_1m begins at 2026-10-30T00:00:00Z, but .* 2026-10-29T23:58:59Z",
+        ),
+        (
+            "ohlc(1m)",
+            "2026-11-01",
+            "2026-11-02 00:01:01",
+            r"ohlc_1m ends at 2026-11-02T00:00:00Z, but .* 2026-11-02T00:01:01Z",
+        ),
+        ("ohlc(1h)", "2026-10-29 22:59", None, "ohlc_1m begins at .*: download it from then on"),
+        ("ohlc(1h)", None, "2026-11-02 01:01", "ohlc_1m ends at .*: go on with the download"),
+        ("ohlc(1m)", "2026-09-01", "2026-09-02", "ohlc_1m begins at"),
+        ("ohlc(1m)", "2026-12-01", "2026-12-02", "ohlc_1m ends at"),
+        ("trade", "2026-10-29", None, "trades begins at"),
+        ("liquidation", None, "2026-11-02 00:02", "trades ends at"),
+        ("funding_payment", "2026-10-29 22:00", "2026-11-01", "funding begins at"),
+        ("funding_rate", "2026-11-01", "2026-11-02 02:00", "funding ends at"),
+    ],
+)
+def test_a_range_that_was_not_downloaded_is_an_error(
+    reader: IReader, dtype: str, start: str | None, stop: str | None, text: str, chunksize: int
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        list(reader.read(["ETH-USDC"], dtype, start, stop, chunksize))
+
+
+@pytest.mark.parametrize("dtype", ["ohlc(1m)", "ohlc(7h)", "trade", "liquidation", "funding_payment", "funding_rate"])
+def test_a_step_beyond_what_was_downloaded_is_none(reader: IReader, dtype: str) -> None:
+    everything = frame(reader.read("ETH-USDC", dtype))
+    pd.testing.assert_frame_equal(
+        everything, frame(reader.read("ETH-USDC", dtype, "2026-10-29 23:59", "2026-11-02 00:01"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("listed", "is_all"), [("2026-10-30 15:00", True), ("2026-11-01", True), ("2026-10-29", False)]
+)
+def test_nothing_is_missing_from_before_the_listing(folder: Path, tmp_path: Path, listed: str, is_all: bool) -> None:
+    copy, manifest = copied(folder, tmp_path)
+    manifest.markets["SWAP:ETH-USDC"]["created_at"] = str(pd.Timestamp(listed).value // 10**6)
+    archive.write_manifest(copy, manifest)
+    reader = LighterParquetStorage(str(copy)).get_reader("LIGHTER", "SWAP")
+    if is_all:
+        minutes = frame(reader.read("ETH-USDC", "ohlc(1m)", "2020-01-01", "2026-11-01"))
+        assert expected_minutes("2026-10-30", "2026-11-01") == milliseconds(minutes)
+        (bar,) = frame(reader.read("ETH-USDC", "ohlc(3d)", "2020-01-01", "2026-11-01")).itertuples()
+        assert pd.Timestamp("2026-10-28") == bar.timestamp
+        assert bar.volume == sum(row[5] for row in ROWS[Dataset("ohlc", "1m")] if row[0] < FIRST + 24 * HOUR)
+    else:
+        with pytest.raises(ValueError, match="begins at 2026-10-30"):
+            reader.read("ETH-USDC", "ohlc(1m)", "2020-01-01", "2026-11-01")
+
+
+def test_bars_come_from_the_coarsest_candles_that_have_the_market_and_the_range(
+    folder: Path, tmp_path: Path, reader: IReader
+) -> None:
+    copy, manifest = copied(folder, tmp_path)
+    hours, start = Dataset("ohlc", "1h"), from_iso("2026-11-01T00:00:00Z")
+    entry = DatasetEntry("ohlc", "1h", iso(start), iso(STOP), complete=True, symbols={})
+    file = archive.part_path(copy, hours, "SWAP:ETH-USDC", "2026")
+    rows = [(at, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0) for at in range(start, STOP, HOUR)]
+    archive.write_part(file, hours, list(zip(*rows, strict=True)), {})
+    entry.symbols["SWAP:ETH-USDC"] = archive.describe(hours, start, STOP, [file], 0)
+    entry.symbols["SWAP:ETH-USDC"].complete = True
+    manifest.datasets[hours.name] = entry
+    archive.write_manifest(copy, manifest)
+    both = LighterParquetStorage(str(copy))
+    swap, spot = (both.get_reader("LIGHTER", name) for name in ("SWAP", "SPOT"))
+    ones = frame(swap.read("ETH-USDC", "ohlc(2h)", "2026-11-01", None))
+    assert (12, {1.0}) == (len(ones), set(ones["close"]))
+    earlier = ("ETH-USDC", "ohlc(2h)", "2026-10-30", "2026-11-01 06:00")
+    for other in (swap, spot):
+        pd.testing.assert_frame_equal(frame(reader.read(*earlier)), frame(other.read(*earlier)))
+    assert ["ETH-USDC"] == spot.get_data_id("ohlc(2h)")
+    assert np.datetime64(FIRST, "ms") == spot.get_time_range("ETH-USDC", "ohlc(2h)")[0]
+
+
+def test_a_simulation_whose_warm_up_was_not_downloaded_ends_in_words(folder: Path) -> None:
+    storage = LighterParquetStorage(str(folder))
+    pump = DataPump(
+        storage.get_reader("LIGHTER", "SWAP"),
+        "ohlc(15Min)",
+        "LIGHTER",
+        "SWAP",
+        warmup_period=to_timedelta("1d"),
+        retry_wait=0.0,
+    )
+    pump.attach_instrument(lookup.find_symbol("LIGHTER", "ETH-USDC", MarketType.SWAP))
+    (stream,) = pump.start_read("2026-10-30 12:00", "2026-11-01").values()
+    with pytest.raises(ValueError, match="a simulation's warm-up is from before its start"):
+        next(iter(stream))
+
+
 @pytest.mark.parametrize("dtype", ["ohlc(1M)", "OHLC(1M)", "ohlc(1Y)"])
 def test_months_are_not_taken_for_minutes(reader: IReader, dtype: str) -> None:
     for ask in (reader.get_data_id, lambda asked: reader.read("ETH-USDC", asked, "2026-11-01", "2026-11-02")):
@@ -256,11 +367,14 @@ def test_a_timeframe_may_be_spelled_as_qubx_and_pandas_do(reader: IReader, spell
     pd.testing.assert_frame_equal(expected, found)
 
 
+@pytest.mark.parametrize("dtype", ["ohlc(0m)", "ohlc(-5m)", "ohlc(10us)"])
+def test_what_is_no_length_of_a_bar_is_refused(reader: IReader, dtype: str) -> None:
+    with pytest.raises(ValueError, match="is no length of a bar"):
+        reader.read("ETH-USDC", dtype, "2026-11-01", "2026-11-02")
+
+
 def test_half_a_download_is_not_read(folder: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    manifest = archive.read_manifest(copy)
-    assert manifest is not None
+    copy, manifest = copied(folder, tmp_path)
     manifest.datasets["trades"].symbols["SWAP:ETH-USDC"].complete = False
     archive.write_manifest(copy, manifest)
     reader = LighterParquetStorage(str(copy)).get_reader("LIGHTER", "SWAP")

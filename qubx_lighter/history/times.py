@@ -55,4 +55,7 @@ def bar_length_ms(dtype: str, timeframe: str | None) -> int:
         raise ValueError(f"{dtype} needs a timeframe: ohlc(1h)")
     if _CALENDAR_UNIT.search(timeframe):
         raise ValueError(f"{dtype}: there are no bars of calendar months or years; minutes are 1m, 1min or 1Min")
-    return int(to_timedelta(timeframe.lower()).value // 1_000_000)
+    length_ms = int(to_timedelta(timeframe.lower()).value // 1_000_000)
+    if length_ms <= 0:
+        raise ValueError(f"{dtype}: {timeframe} is no length of a bar")
+    return length_ms
