@@ -14,6 +14,7 @@ and ``zcat`` reads it. A line is
 from __future__ import annotations
 
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from qubx_lighter.errors import ConfigurationError
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\x03"  # of every member that ``member`` packs
+_TRAILER_BYTES: Final = 8  # checksum and length
 _CHUNK: Final = 1 << 20
 _LEVEL: Final = 6
 _LINE: Final = re.compile(rb"(\d{1,19}) (.+)", re.DOTALL)
@@ -109,7 +112,7 @@ def lines(path: Path) -> Iterator[bytes]:
     rest = b""
     try:
         with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
+            packed = file.read(1) in (_HEADER[:1], b"\0")
             file.seek(0)
             for chunk in _unpacked(file, path) if packed else iter(lambda: file.read(_CHUNK), b""):
                 *whole, rest = (rest + chunk).split(b"\n")
@@ -121,21 +124,41 @@ def lines(path: Path) -> Iterator[bytes]:
 
 
 def _unpacked(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Unpack gzip members; a last one that was cut off gives what there is of it."""
+    """Unpack gzip members; a last one that was cut off gives what there is of it.
+
+    A crash of the machine may leave zeros where data was not on the disk yet: they unpack to anything, so that of a last
+    member with zeros in it nothing is given.
+    """
+    zeros = _ends_in_zeros(file)
     unpacker = zlib.decompressobj(_GZIP)
+    begun, held = False, b""
     for chunk in iter(lambda: file.read(_CHUNK), b""):
         data = chunk
         while data:
-            if unpacker.eof:
-                data = data.lstrip(b"\0")  # a crash of the machine may leave zeros
+            if unpacker.eof or not begun:
+                data = data.lstrip(b"\0")
                 if not data:
                     break
-                unpacker = zlib.decompressobj(_GZIP)
+                unpacker, begun = zlib.decompressobj(_GZIP), True
             try:
-                yield unpacker.decompress(data)
+                held += unpacker.decompress(data)
             except zlib.error as error:
+                if zeros and _HEADER not in data[1:] + file.read():
+                    return
                 raise ConfigurationError(f"cannot read {path}: it is broken: {error}") from error
             data = unpacker.unused_data
+            if unpacker.eof or not zeros:
+                yield held
+                held = b""
+
+
+def _ends_in_zeros(file: BinaryIO) -> bool:
+    """Tell whether the file ends as no member does; leaves it at its beginning."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TRAILER_BYTES))
+    tail = file.read()
+    file.seek(0)
+    return not tail.strip(b"\0")
 
 
 def parse(text: bytes) -> Line | None:

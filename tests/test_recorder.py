@@ -75,13 +75,39 @@ def test_wherever_a_recording_is_cut_every_line_before_that_is_read(tmp_path: Pa
         complete = max(count for count in range(4) if ends[count] <= cut)
         assert lines[: 4 * complete] == found[: 4 * complete]
         assert lines[: len(found)] == found, "a torn line was taken for a whole one"
-        path.write_bytes(whole[:cut] + b"\0" * 50)
 
 
-def test_zeros_after_a_crash_are_no_harm(tmp_path: Path) -> None:
-    line = recording.frame_line(1, b"{}")
-    (tmp_path / "a.jsonl.gz").write_bytes(packed([[line]]) + b"\0" * 5000)
-    assert [Line(1, b"{}", {})] == read(tmp_path / "a.jsonl.gz")
+@pytest.mark.parametrize("zeros", [8, 50, 5_000, 2_000_000])
+def test_wherever_a_crash_leaves_zeros_every_member_before_that_is_read_and_nothing_else(
+    tmp_path: Path, zeros: int
+) -> None:
+    lines = [recording.frame_line(number, b'{"number":%d}' % (number**9)) for number in range(30)]
+    members = [lines[:10], lines[10:20], lines[20:]]
+    whole, path = packed(members), tmp_path / "a.jsonl.gz"
+    ends = [len(packed(members[:count])) for count in range(4)]
+    step = 1 if zeros < 10**6 else 29
+    for cut in range(0, len(whole) + 1, step):
+        left = whole[:cut] + b"\0" * zeros
+        path.write_bytes(left)
+        complete = max(
+            count for count in range(4) if left.startswith(whole[: ends[count]])
+        )  # a member may end in zeros
+        assert lines[: 10 * complete] == [line + b"\n" for line in recording.lines(path)], cut
+
+
+def test_the_first_byte_of_a_recording_is_no_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(packed([[b"1 {}"]])[:1])
+    assert [] == list(recording.lines(tmp_path / "a.jsonl.gz"))
+
+
+@pytest.mark.parametrize("zeros", [0, 100])
+def test_a_member_that_is_broken_before_others_is_an_error_whatever_the_end(tmp_path: Path, zeros: int) -> None:
+    members = [[recording.frame_line(number, b"{}")] for number in range(3)]
+    whole = bytearray(packed(members))
+    whole[len(packed(members[:2])) - 5] ^= 1  # the second member's checksum
+    (tmp_path / "a.jsonl.gz").write_bytes(whole + b"\0" * zeros)
+    with pytest.raises(ConfigurationError, match=r"a\.jsonl\.gz: it is broken"):
+        list(recording.lines(tmp_path / "a.jsonl.gz"))
 
 
 def test_a_recording_that_is_broken_inside_is_not_read(tmp_path: Path) -> None:
