@@ -1,4 +1,4 @@
-"""Downloaded history on disk: Parquet parts, a manifest, and journals of the parts under way.
+"""Downloaded history on disk: Parquet parts and a manifest; the journals of parts under way are in ``part_journal``.
 
 ::
 
@@ -13,10 +13,8 @@ interrupted: no clock, no chance and no order of arrival goes into them.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qubx_lighter.constants import RESOLUTIONS
+from qubx_lighter.durable_files import replacing
 from qubx_lighter.errors import ConfigurationError
 
 Kind = Literal["ohlc", "trades", "funding"]
@@ -36,7 +35,8 @@ MANIFEST: Final = "manifest.json"
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 _FORMAT: Final = 1
-_PARTS: Final = ".parts"
+PARTS_UNDER_WAY: Final = ".parts"
+"""The folder of the journals."""
 _KEY: Final = b"qubx_lighter"
 _ROW_GROUP: Final = 65_536
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -221,7 +221,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest in one step, durably."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    with _replacing(folder / MANIFEST) as scratch:
+    with replacing(folder / MANIFEST) as scratch:
         scratch.write_bytes(text + b"\n")
 
 
@@ -229,12 +229,6 @@ def part_path(folder: Path, dataset: Dataset, symbol: str, part: str) -> Path:
     """Tell where a part lies; ``symbol`` is ``SWAP:BTC-USDC``."""
     market_type, _, name = symbol.partition(":")
     return folder / dataset.name / f"market_type={market_type}" / f"symbol={name}" / f"{part}.parquet"
-
-
-def journal_path(folder: Path, dataset: Dataset, symbol: str, part: str) -> Path:
-    """Tell where the journal of a part under way lies."""
-    market_type, _, name = symbol.partition(":")
-    return folder / _PARTS / dataset.name / market_type / name / f"{part}.jsonl"
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
@@ -245,7 +239,7 @@ def remove(folder: Path, dataset: Dataset) -> None:
     manifest = read_manifest(folder)
     if manifest is not None and manifest.datasets.pop(dataset.name, None) is not None:
         write_manifest(folder, manifest)
-    for path in (folder / dataset.name, folder / _PARTS / dataset.name):
+    for path in (folder / dataset.name, folder / PARTS_UNDER_WAY / dataset.name):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -273,7 +267,7 @@ def write_part(path: Path, dataset: Dataset, columns: Sequence[Any], head: dict[
     """
     schema = SCHEMAS[dataset.kind].with_metadata({_KEY: msgspec.json.encode(head, order="deterministic")})
     arrays = [pa.array(values, type=field.type) for values, field in zip(columns, schema, strict=True)]
-    with _replacing(path) as scratch:
+    with replacing(path) as scratch:
         pq.write_table(
             pa.Table.from_arrays(arrays, schema=schema),
             scratch,
@@ -320,99 +314,3 @@ def describe(dataset: Dataset, start_ms: int, stop_ms: int, files: Iterable[Path
         entry.missing += end - first
         entry.gaps.append((iso(max(first * dataset.gap_ms, start_ms)), iso(min(end * dataset.gap_ms, stop_ms))))
     return entry
-
-
-# --- the journal of a part -------------------------------------------------------------------------------------------
-
-
-class Journal:
-    """Pages of a part that is not finished yet, one JSON line each; a torn line is as if it had never been.
-
-    Args:
-        path: its place.
-        head: the label of the part; a journal with another label is begun anew.
-    """
-
-    def __init__(self, path: Path, head: dict[str, Any]) -> None:
-        self._path = path
-        self._head = msgspec.json.encode(head, order="deterministic")
-        self.pages: list[Any] = []
-        if not self._load():
-            self.pages = []
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._head + b"\n")
-
-    def _load(self) -> bool:
-        """Read the whole lines, cut off what follows; False where the journal is not of this part."""
-        try:
-            text = self._path.read_bytes()
-        except FileNotFoundError:
-            return False
-        if not text.startswith(self._head + b"\n"):
-            return False
-        kept = len(self._head) + 1
-        for line in text[kept:].splitlines(keepends=True):
-            try:
-                page = msgspec.json.decode(line)
-            except msgspec.MsgspecError:
-                break
-            if not line.endswith(b"\n"):
-                break
-            self.pages.append(page)
-            kept += len(line)
-        os.truncate(self._path, kept)
-        return True
-
-    def append(self, page: Any, *, durable: bool = False) -> None:
-        """Add a page; it survives the end of this process, and if ``durable`` that of the machine."""
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(page) + b"\n")
-        if durable:
-            sync(self._path)
-            sync(self._path.parent)
-        self.pages.append(page)
-
-    def remove(self) -> None:
-        """Delete the journal."""
-        self._path.unlink(missing_ok=True)
-
-
-def remove_journals(folder: Path, dataset: Dataset, symbol: str) -> None:
-    """Delete all journals of a market, and the folders that this leaves empty."""
-    place = journal_path(folder, dataset, symbol, "any").parent
-    shutil.rmtree(place, ignore_errors=True)
-    for above in place.parents:
-        if _PARTS not in above.relative_to(folder).parts:
-            break
-        with contextlib.suppress(OSError):
-            above.rmdir()
-
-
-# --- durable files ---------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a place to write a file to, then sync it and move it to ``path``: it is there whole or not at all."""
-    _make_folder(path.parent)
-    scratch = path.with_name(f".{path.name}.new")
-    yield scratch
-    sync(scratch)
-    scratch.replace(path)
-    sync(path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

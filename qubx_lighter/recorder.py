@@ -24,9 +24,9 @@ import click
 from loguru import logger
 
 from qubx_lighter import recording
-from qubx_lighter.archive import sync
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import RESOLUTIONS
+from qubx_lighter.durable_files import sync
 from qubx_lighter.errors import ConfigurationError, LighterError
 from qubx_lighter.history import selection
 from qubx_lighter.markets import Market

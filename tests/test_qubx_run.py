@@ -139,7 +139,7 @@ def test_a_mistake_ends_in_one_clear_line(
         case "symbol":
             changes = {"universe": ["ETH-USDC", "BTC-USD"]}
         case "host":
-            changes = {"params": {"base_url": "http://127.0.0.1:9", "startup_timeout_s": 1}}
+            changes = {"params": {"base_url": "http://127.0.0.1:9", "startup_timeout_s": 5}}
         case "account":
             accounts = without(tmp_path, accounts, "account_index")
         case "nobody":

@@ -24,11 +24,12 @@ from typing import Any, Final, Protocol
 from loguru import logger
 
 from qubx_lighter import archive
-from qubx_lighter.archive import Dataset, DatasetEntry, Journal, Manifest, MarketEntry, Part, iso
+from qubx_lighter.archive import Dataset, DatasetEntry, Manifest, MarketEntry, Part, iso
 from qubx_lighter.constants import Code
 from qubx_lighter.errors import ConfigurationError, TransportError, VenueError
 from qubx_lighter.history.pages import TRADE_TIME_SLACK_MS, TradePage, executed_us
 from qubx_lighter.history.tables import signed_rate
+from qubx_lighter.part_journal import Journal, journal_path, remove_journals
 from qubx_lighter.protocol import wire
 
 _CANDLES_A_PAGE: Final = 2_000  # four requests, which the history makes at a time
@@ -228,7 +229,7 @@ class Job:
         else:
             for part in todo:
                 await self._fill(symbol, market_id, part)
-        archive.remove_journals(self.folder, self.dataset, symbol)
+        remove_journals(self.folder, self.dataset, symbol)
         files = [archive.part_path(self.folder, self.dataset, symbol, part.name) for part in parts]
         entry = archive.describe(self.dataset, self._start_ms, self._stop_ms, files, market_id)
         entry.complete = True
@@ -243,7 +244,7 @@ class Job:
         return archive.read_label(path) == self._label(symbol, market_id, part)
 
     def _journal(self, symbol: str, market_id: int, part: Part) -> Journal:
-        path = archive.journal_path(self.folder, self.dataset, symbol, part.name)
+        path = journal_path(self.folder, self.dataset, symbol, part.name)
         return Journal(path, self._label(symbol, market_id, part))
 
     def _finish(self, symbol: str, market_id: int, part: Part, rows: Sequence[Sequence[Any]], journal: Journal) -> None:

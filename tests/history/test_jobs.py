@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from qubx_lighter import archive
-from qubx_lighter.archive import Dataset, Journal, Manifest, from_iso
+from qubx_lighter.archive import Dataset, Manifest, from_iso
 from qubx_lighter.errors import ConfigurationError, TransportError, VenueError
 from qubx_lighter.history.jobs import Job, Request, Target, locked, plan
 from qubx_lighter.history.pages import TradePage
+from qubx_lighter.part_journal import Journal
 from qubx_lighter.protocol.wire import CandleRow, FundingRow, TradeRow
 
 VENUE = "http://venue.test"
