@@ -155,10 +155,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes) -> bool:
-        """Take a line; False where there is no room for it, or no disk any more."""
+    def put(self, line: bytes, *, always: bool = False) -> bool:
+        """Take a line; False where there is no disk any more or, unless it must ``always`` be taken, no room."""
         with self._changed:
-            if self.error is not None or self._waiting + len(line) > self._buffer_bytes:
+            if self.error is not None or (not always and self._waiting + len(line) > self._buffer_bytes):
                 return False
             self._lines.append(line)
             self._waiting += len(line)
@@ -309,10 +309,7 @@ class Recorder:
 
         def hear(_kind: str, raw: bytes) -> None:
             now = self._clock()
-            line = recording.frame_line(now, raw)
-            if self._untold:
-                line = recording.fact_line(now, event="dropped", frames=self._untold) + line
-            if not self._writer.put(line):
+            if not self._writer.put(self._missing(now) + recording.frame_line(now, raw)):
                 self._drop()
                 return
             self._untold = 0
@@ -339,7 +336,14 @@ class Recorder:
             self._fact(event="lost", channel=channel)
 
     def _fact(self, **fact: Any) -> None:
-        self._writer.put(recording.fact_line(self._clock(), **fact))
+        """Note a fact; those are few and small, so a full buffer takes them too."""
+        now = self._clock()
+        self._writer.put(self._missing(now) + recording.fact_line(now, **fact), always=True)
+        self._untold = 0
+
+    def _missing(self, now: int) -> bytes:
+        """Tell that frames were dropped before what is written next, where they were."""
+        return recording.fact_line(now, event="dropped", frames=self._untold) if self._untold else b""
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------

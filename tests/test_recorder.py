@@ -365,6 +365,30 @@ def test_dropped_frames_are_counted_and_told_where_they_are_missing(tmp_path: Pa
     assert [("recording", None), *[(None, None)] * kept, ("dropped", dropped), (None, None), ("end", kept + 1)] == facts
 
 
+def test_what_happened_is_told_where_the_disk_takes_no_frames(tmp_path: Path) -> None:
+    """Frames that are missing at the end too, and a lost connection, without which the recording would seem whole."""
+    source, path = Source(), tmp_path / "a.jsonl.gz"
+    writer = Writer(path, buffer_bytes=100, flush_s=0.001)
+    disk = writer._file = SlowDisk(writer._file)  # type: ignore[assignment]
+    running = Recorder(source, writer, ["a/1"], clock=ticking())
+    running.start()
+    for _ in range(2):
+        source.handlers["a/1"]("update", b"f" * 150)
+    source.lost["a/1"]()
+    source.listeners[0](False)
+    source.handlers["a/1"]("update", b"f" * 150)
+    disk.open.set()
+    asyncio.run(running.close())
+    assert [
+        ("recording", None),
+        ("dropped", 2),
+        ("lost", None),
+        ("disconnected", None),
+        ("dropped", 1),
+        ("end", 0),
+    ] == [(line.fact["event"], line.fact.get("frames")) for line in read(path)]
+
+
 def market(market_id: int, market_type: str) -> Any:
     return SimpleNamespace(market_id=market_id, market_type=SimpleNamespace(value=market_type))
 
