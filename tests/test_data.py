@@ -312,6 +312,38 @@ async def test_captured_trades_come_each_once_and_in_order(rig: Rig, venue: Mark
     assert 0 == rig.waiting
 
 
+# --- bars --------------------------------------------------------------------------------------------------------------
+
+
+def candles(*volumes: float) -> dict[str, Any]:
+    """Write candles of the first minutes of an hour; without volume they repeat a price."""
+    rows = [
+        {"t": 1_760_040_000_000 + i * 60_000} | dict.fromkeys("ohlc", 100.0) | {"v": v} for i, v in enumerate(volumes)
+    ]
+    return {"candles": rows[-2:]}
+
+
+async def test_bars_go_on_after_a_repair_of_qubxs_watchdog(rig: Rig, venue: MarketVenue) -> None:
+    venue.snapshots["candle:0:1m"] = candles(5.0)
+    rig.provider.subscribe("ohlc(3m)", {rig.eth})
+    assert [5.0] == [bar.volume for bar in await rig.take(1)]
+    await venue.send("candle:0:1m", candles(6.0, 1.0))
+    assert [7.0] == [bar.volume for bar in await rig.take(1)]
+    venue.snapshots["candle:0:1m"] = {"candles": candles(6.0, 2.0)["candles"][-1:]}
+    rig.provider.unsubscribe("ohlc(3m)", {rig.eth})
+    rig.provider.subscribe("ohlc(3m)", {rig.eth}, reset=True)
+    assert [8.0] == [bar.volume for bar in await rig.take(1)], "the minute before is known still"
+
+
+async def test_a_market_at_rest_shows_its_bar_to_qubxs_watchdog(rig: Rig, venue: MarketVenue) -> None:
+    venue.snapshots["candle:0:1m"] = candles(0.0)
+    rig.provider.subscribe("ohlc(1m)", {rig.eth})
+    first = await rig.take(1)
+    rig.provider.unsubscribe("ohlc(1m)", {rig.eth})
+    rig.provider.subscribe("ohlc(1m)", {rig.eth}, reset=True)
+    assert [bar.time for bar in first] == [bar.time for bar in await rig.take(1)]
+
+
 # --- settlements of funding --------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,8 @@ class MarketHandler(ABC):
 
     rebuilds: ClassVar[bool] = True
     """An unreadable frame leaves the state wrong until the next snapshot; else it loses only itself."""
+    rests: ClassVar[bool] = False
+    """Knows what must not be lost when its channel is closed and opened again at once: ``RESUME_NS``."""
     on_grid: ClassVar[bool] = False
     """Computes in the market's ticks or lots, and has to begin anew when they change."""
 
@@ -113,7 +115,7 @@ class MarketHandler(ABC):
         """Forget what a new connection will tell anew."""
 
     def unsay(self) -> None:  # noqa: B027 - most leave nothing out
-        """Take note that what was put out last was not delivered: it is no reason to leave the same out again."""
+        """Take note that what was put out last did not arrive, or is wanted anew: it may be put out again."""
 
     def is_behind(self, rows: Sequence[Any]) -> bool:  # noqa: ARG002 - nothing is ever missing here
         """Tell whether the venue's history, of which ``rows`` were ``missing``, is not as far yet as its socket was."""

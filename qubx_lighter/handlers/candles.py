@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Final
+from typing import ClassVar, Final
 
 from qubx import logger
 from qubx.core.basics import Instrument
@@ -38,6 +38,8 @@ def bar_of(row: wire.CandleRow) -> Bar:
 
 class CandleHandler(BarHandler):
     """Read a market's candles of one resolution; its views are the timeframes that it divides."""
+
+    rests: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -69,6 +71,11 @@ class CandleHandler(BarHandler):
     def reset(self) -> None:
         """Take note that candles may be missed from here on."""
         self._interrupted = True
+
+    def unsay(self) -> None:
+        """Have a candle without trades shown once more where there is no other; see the base."""
+        for maker in self._makers.values():
+            maker.shown = False
 
     def is_behind(self, rows: Sequence[wire.CandleRow]) -> bool:
         """Tell whether history lacks the first candle that is known again: those before may be short of trades. See the base."""

@@ -44,6 +44,7 @@ class TradesHandler(BarHandler):
     """Read a market's trades; the watermark, the newest trade id seen, outlives connections."""
 
     rebuilds: ClassVar[bool] = False
+    rests: ClassVar[bool] = True
 
     def __init__(
         self, instrument: Instrument, scale: Scale, counters: Counter[str], order: BarOrder | None = None

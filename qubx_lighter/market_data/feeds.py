@@ -232,6 +232,7 @@ class Feeds:
         closed_ns, handler = self._resting.pop(key, (0, None))
         if handler is None or handler.instrument != plan.instrument or self._clock_ns() - closed_ns > RESUME_NS:
             return None
+        handler.unsay()
         return handler
 
     def _close(self, key: Key) -> None:
@@ -250,7 +251,7 @@ class Feeds:
         stream.close()
         if isinstance(stream.handler, OrderBookHandler | QuoteHandler):
             self._told[market_id] = (channel.partition("/")[0], stream.handler.last_quote)
-        if not stream.handler.rebuilds:
+        if stream.handler.rests:
             self._resting[key] = (self._clock_ns(), stream.handler)
         self._socket.unsubscribe(channel, stream.on_frame)
         self._on_loop(stream.forget)
