@@ -137,7 +137,7 @@ class LighterBroker:
         return ids.index_of(client_id)
 
     def submit(self, request: OrderRequest) -> None:
-        """Queue a new order, and with it what its options attach; ``order_plan`` lists them.
+        """Queue a new order, and with it what its options attach; ``order_options`` lists them.
 
         Raises:
             InvalidOrderParameters: the request cannot be sent as it is; the text says what is wrong.

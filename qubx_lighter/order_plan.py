@@ -1,26 +1,10 @@
 """From what a strategy asks for to what is signed: an order request and its options in the venue's integers.
 
-Options beside Qubx's own (``reduce_only``, ``post_only``, ``stop_type``, ``reprice_if_crossing``):
-
-===================  ==================================================================================================
-``trigger_type``     of a stop order: ``stop_loss`` (the default) or ``take_profit``
-``limit_price``      of a stop-limit order: the limit once triggered; without it the trigger price
-``slippage``         of what takes whatever is there: worst price, as a fraction of the best, or of the trigger price
-``expires_in_s``     lifetime, 305 s (five minutes from the arrival at the venue) to 30 days
-``twap_s``           work the order over that time
-``take_profit``      close the position there: a trigger price, or ``{"trigger": ..., "limit_price": ...}``; on a stop order
-                     the two cancel each other (OCO), on any other they wait for its fill (OTO, with both OTOCO)
-``stop_loss``        the same
-``self_trade``       ``expire_maker`` (the default), ``expire_taker``, ``expire_both`` or ``reduce``
-``self_trade_scope`` ``account`` (the default) or ``master_account``
-===================  ==================================================================================================
-
-Other options are none of ours and are left alone. A buyer's prices are rounded down, a seller's up, triggers included.
+What options there are is in ``order_options``. A buyer's prices are rounded down, a seller's up, triggers included.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -41,12 +25,11 @@ from qubx_lighter.constants import (
     MIN_ORDER_EXPIRY_MS,
     Grouping,
     OrderType,
-    SelfTradeBehavior,
-    SelfTradeScope,
     TimeInForce,
 )
 from qubx_lighter.errors import UnitsError
 from qubx_lighter.markets import Market
+from qubx_lighter.order_options import Leg, legs_of, positive, self_trade_of, terms_of, trigger_of
 from qubx_lighter.protocol.order_table import (
     QUBX_TYPES,
     STOP_LOSSES,
@@ -55,7 +38,6 @@ from qubx_lighter.protocol.order_table import (
     Terms,
     group_refusal,
     select,
-    self_trade_refusal,
 )
 from qubx_lighter.protocol.wire import OrderRow
 from qubx_lighter.settings import LighterSettings
@@ -64,10 +46,7 @@ _DAY_MS: Final = 24 * 3600 * 1000
 _SHORTEST_MS: Final = MIN_ORDER_EXPIRY_MS + 5_000  # the venue counts its five minutes from the arrival
 _STOPS: Final = ("STOP_MARKET", "STOP_LIMIT")
 _WAITING: Final = "pending"
-_LEGS: Final = {"take_profit": ".tp", "stop_loss": ".sl"}
-_LEG_FIELDS: Final = {"trigger", "limit_price"}
-_BEHAVIORS: Final = {behavior.name.lower(): behavior for behavior in SelfTradeBehavior}
-_SCOPES: Final = {scope.name.lower(): scope for scope in SelfTradeScope}
+_LEG_SUFFIXES: Final = {"take_profit": ".tp", "stop_loss": ".sl"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +65,6 @@ class Amendment(NamedTuple):
     price_ticks: int
     trigger_ticks: int
     self_trade: SelfTrade
-
-
-class _Leg(NamedTuple):
-    """What closes a position in a group: ``limit`` None for a market order once triggered."""
-
-    name: str
-    trigger: float
-    limit: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +97,8 @@ class OrderPlanner:
         options = request.options
         if request.order_type not in QUBX_TYPES:
             raise NotSupported(f"order type {request.order_type} is not supported: {', '.join(QUBX_TYPES)} are")
-        terms = _terms(request)
-        legs = [leg for leg in (_leg(options, name) for name in _LEGS) if leg is not None]
+        terms = terms_of(request)
+        legs = legs_of(options)
         spot = market.market_type is MarketType.SPOT
         if spot and terms.has_trigger:
             raise _wrong(market, "stop and take-profit orders are of perpetual markets alone: spot has no mark price")
@@ -144,7 +115,7 @@ class OrderPlanner:
             order_type=terms.order_type,
             time_in_force=terms.time_in_force,
             reduce_only=reduce_only,
-            trigger_ticks=_ticks(market, _given(request), up=is_ask) if terms.has_trigger else 0,
+            trigger_ticks=_ticks(market, trigger_of(request), up=is_ask) if terms.has_trigger else 0,
             order_expiry_ms=self._expiry_ms(options, terms, for_legs=bool(legs)),
         )
         self._check_size(market, request, order)
@@ -208,7 +179,7 @@ class OrderPlanner:
             return trigger * row.price / row.trigger_price
         limit = None
         if not at_market:
-            limit = _number(order.options, "limit_price")
+            limit = positive(order.options, "limit_price")
             if limit is None and row is not None and "stop_type" not in order.options:
                 limit = row.price
         return self._after_trigger(trigger, limit, at_market=at_market, is_ask=is_ask, options=order.options)
@@ -218,9 +189,9 @@ class OrderPlanner:
     def _price_ticks(self, market: Market, request: OrderRequest, terms: Terms, *, is_ask: bool) -> int:
         if terms.has_trigger:
             at_market = request.order_type == "STOP_MARKET"
-            limit = None if at_market else _number(request.options, "limit_price")
+            limit = None if at_market else positive(request.options, "limit_price")
             after = self._after_trigger(
-                _given(request), limit, at_market=at_market, is_ask=is_ask, options=request.options
+                trigger_of(request), limit, at_market=at_market, is_ask=is_ask, options=request.options
             )
             return _ticks(market, after, up=is_ask)
         if request.price is None and request.order_type == "LIMIT":
@@ -252,7 +223,7 @@ class OrderPlanner:
 
     def _beyond(self, price: float, *, is_ask: bool, options: Mapping[str, Any]) -> float:
         """Give the worst price that is still taken where ``price`` is the best."""
-        slippage = _number(options, "slippage")
+        slippage = positive(options, "slippage")
         if slippage is None:
             slippage = self.settings.market_slippage
         elif slippage >= 1:
@@ -268,7 +239,7 @@ class OrderPlanner:
             raise InvalidOrderParameters(str(error)) from error
 
     def _expiry_ms(self, options: Mapping[str, Any], terms: Terms, *, for_legs: bool) -> int:
-        lifetime_s, twap_s = _number(options, "expires_in_s"), _number(options, "twap_s")
+        lifetime_s, twap_s = positive(options, "expires_in_s"), positive(options, "twap_s")
         if twap_s is not None and lifetime_s is not None:
             raise InvalidOrderParameters("a TWAP ends with twap_s: give no expires_in_s")
         if not terms.has_expiry:
@@ -313,7 +284,7 @@ class OrderPlanner:
 
     # --- groups ------------------------------------------------------------------------------------------------------
 
-    def _group(self, request: OrderRequest, market: Market, order: OrderFields, legs: list[_Leg]) -> OrderPlan:
+    def _group(self, request: OrderRequest, market: Market, order: OrderFields, legs: list[Leg]) -> OrderPlan:
         stop = bool(order.trigger_ticks)
         if stop:
             grouping = Grouping.ONE_CANCELS_THE_OTHER
@@ -322,7 +293,7 @@ class OrderPlanner:
         else:
             grouping = Grouping.ONE_TRIGGERS_A_ONE_CANCELS_THE_OTHER
         is_ask = order.is_ask if stop else not order.is_ask
-        expiry_ms = order.order_expiry_ms or self._end_ms(_number(request.options, "expires_in_s"))
+        expiry_ms = order.order_expiry_ms or self._end_ms(positive(request.options, "expires_in_s"))
         children = []
         for leg in legs:
             words = "STOP_MARKET" if leg.limit is None else "STOP_LIMIT"
@@ -332,7 +303,7 @@ class OrderPlanner:
             )
             child = OrderFields(
                 market_id=order.market_id,
-                client_order_index=self._index(f"{request.client_id}{_LEGS[leg.name]}"),
+                client_order_index=self._index(f"{request.client_id}{_LEG_SUFFIXES[leg.name]}"),
                 base_lots=order.base_lots if stop else 0,
                 price_ticks=_ticks(market, after, up=is_ask),
                 is_ask=is_ask,
@@ -368,56 +339,6 @@ def refuse_for_maker_only(plan: OrderPlan) -> None:
     )
 
 
-def self_trade_of(options: Mapping[str, Any]) -> SelfTrade:
-    """Read what is to happen where an order would meet one of the account's own.
-
-    Raises:
-        InvalidOrderParameters: there is no such behaviour.
-    """
-    behavior = _word(options, "self_trade", _BEHAVIORS, SelfTradeBehavior.EXPIRE_MAKER)
-    scope = _word(options, "self_trade_scope", _SCOPES, SelfTradeScope.ACCOUNT)
-    self_trade = SelfTrade(behavior, scope)
-    if (refusal := self_trade_refusal(self_trade)) is not None:
-        raise InvalidOrderParameters(refusal)
-    return self_trade
-
-
-def _terms(request: OrderRequest) -> Terms:
-    options = request.options
-    try:
-        return select(
-            request.order_type,
-            request.time_in_force,
-            post_only=bool(options.get("post_only")),
-            trigger_type=str(options.get("trigger_type", "stop_loss")).lower(),
-            twap=options.get("twap_s") is not None,
-        )
-    except ValueError as error:
-        raise InvalidOrderParameters(str(error)) from error
-
-
-def _given(request: OrderRequest) -> float:
-    if request.price is None:
-        raise InvalidOrderParameters(f"a {request.order_type} order needs a price: its trigger")
-    return request.price
-
-
-def _leg(options: Mapping[str, Any], name: str) -> _Leg | None:
-    given = options.get(name)
-    if given is None:
-        return None
-    if not isinstance(given, Mapping):
-        given = {"trigger": given}
-    if unknown := given.keys() - _LEG_FIELDS:
-        raise InvalidOrderParameters(
-            f"{name} takes trigger and limit_price, not {', '.join(sorted(map(str, unknown)))}"
-        )
-    trigger = _number(given, "trigger")
-    if trigger is None:
-        raise InvalidOrderParameters(f"{name} needs a trigger price")
-    return _Leg(name, trigger, _number(given, "limit_price"))
-
-
 def _is_around(orders: tuple[OrderFields, ...], *, is_ask: bool) -> bool:
     """Tell whether the stop-loss is on the losing side of everything else that has a price in the group."""
     stops = [order.trigger_ticks for order in orders if order.order_type in STOP_LOSSES]
@@ -427,29 +348,6 @@ def _is_around(orders: tuple[OrderFields, ...], *, is_ask: bool) -> bool:
         if order.order_type not in STOP_LOSSES and (order.trigger_ticks or order.order_type is OrderType.LIMIT)
     ]
     return all(stop < other if is_ask else stop > other for stop in stops for other in others)
-
-
-def _number(options: Mapping[str, Any], name: str) -> float | None:
-    given = options.get(name)
-    if given is None:
-        return None
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(given, bool) or not (math.isfinite(number) and number > 0):
-        raise InvalidOrderParameters(f"{name} is a number above 0, not {given!r}")
-    return number
-
-
-def _word[T](options: Mapping[str, Any], name: str, known: Mapping[str, T], default: T) -> T:
-    given = options.get(name)
-    if given is None:
-        return default
-    found = known.get(str(given).lower())
-    if found is None:
-        raise InvalidOrderParameters(f"{name} {given!r} is not known: use one of {', '.join(known)}")
-    return found
 
 
 def _lots(market: Market, quantity: float) -> int:
