@@ -81,7 +81,8 @@ def read(paths: Iterable[Path]) -> dict[str, Recording]:
     """
     recordings: dict[str, Recording] = {}
     for path in paths:
-        if not sum([_read_file(recordings, file) for file in recording.files_of(path) or [path]]):
+        arrivals = _Arrivals()
+        if not sum([_read_file(recordings, file, arrivals) for file in recording.files_of(path) or [path]]):
             raise ConfigurationError(f"cannot play {path}: it holds no whole frame")
     for one in recordings.values():
         _date_undated(one)
@@ -90,25 +91,39 @@ def read(paths: Iterable[Path]) -> dict[str, Recording]:
     return recordings
 
 
-def _read_file(recordings: dict[str, Recording], path: Path) -> int:
+@dataclass(slots=True)
+class _Arrivals:
+    """The times of a recording as if its machine's clock had never been set back: its lines are in order."""
+
+    latest_ms: int = 0
+    shift_ms: int = 0
+
+    def place(self, time_ms: int) -> int:
+        """Tell when a frame arrived, by what the clock said then."""
+        self.shift_ms += max(0, self.latest_ms - (time_ms + self.shift_ms))
+        self.latest_ms = time_ms + self.shift_ms
+        return self.latest_ms
+
+
+def _read_file(recordings: dict[str, Recording], path: Path, arrivals: _Arrivals) -> int:
     """Add the frames of a file; tell how many."""
     count = 0
     for number, line in enumerate(recording.lines(path), start=1):
         try:
-            count += _take(recordings, line.strip())
+            count += _take(recordings, line, arrivals)
         except (WireError, ValueError) as error:  # msgspec's and Unicode's errors are ValueErrors
             raise ConfigurationError(f"{path}, line {number}: not a frame of a channel: {error}") from error
     return count
 
 
-def _take(recordings: dict[str, Recording], line: bytes) -> bool:
+def _take(recordings: dict[str, Recording], line: bytes, arrivals: _Arrivals) -> bool:
     """Add the frame of a line; tell whether there is one."""
     recorded = recording.parse(line)
-    frame = line if recorded is None else recorded.frame
+    frame = line.strip() if recorded is None else recorded.frame
     if not frame:
         return False  # an empty line, or a fact of the recorder
     channel = _channel(frame)
-    time = _time_ms(frame) if recorded is None else recorded.time_ns // 10**6
+    time = _time_ms(frame) if recorded is None else arrivals.place(recorded.time_ns // 10**6)
     text = frame.decode()
     one = recordings.setdefault(channel, Recording(channel))
     one.texts.append(text)

@@ -278,6 +278,29 @@ def test_the_files_of_a_rotated_recording_are_one(tmp_path: Path) -> None:
     assert (TEXTS, [1_000, 2_000, 3_000, 4_000, 5_000, 6_000]) == played_from(path)
 
 
+def test_a_clock_that_was_set_back_holds_no_frame_up_and_hurries_none(tmp_path: Path) -> None:
+    """In all channels alike, and in the next file too; another recording has its own clock."""
+    path, other = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz"
+    trade = '{"channel":"trade:7","trades":[],"type":"update/trade"}'
+    clock = [5_000, 5_100, 2_000, 2_250, 1_000, 1_100]
+    lines = [(at_ms * 10**6, text) for at_ms, text in zip(clock, [*TEXTS[:2], trade, *TEXTS[2:5]], strict=True)]
+    recording.numbered(path, 0).write_bytes(recorded(*lines[:4]))
+    recording.numbered(path, 1).write_bytes(recorded(*lines[4:]))
+    other.write_bytes(recorded((3_000 * 10**6, book_text(1, 1, market_id=8))))
+    recordings = replay.read([path, other])
+    assert {
+        "order_book:7": [5_000, 5_100, 5_350, 5_350, 5_450],
+        "trade:7": [5_100],
+        "order_book:8": [3_000],
+    } == {channel: one.times for channel, one in recordings.items()}
+
+
+def test_a_recorded_frame_keeps_the_blanks_at_its_ends(tmp_path: Path) -> None:
+    text = f" {TEXTS[0]}\t "
+    (tmp_path / "a.jsonl.gz").write_bytes(recorded((1, text)))
+    assert [text] == replay.read([tmp_path / "a.jsonl.gz"])["order_book:7"].texts
+
+
 def stats_text(market: str, mark: str, kind: str = "update", name: str = "market_stats", timestamp: int = 9) -> str:
     figures = f'{{"market_id":{market},"mark_price":"{mark}","daily_price_change":-5.831585722215143}}'
     return f'{{"channel":"{name}:{market}","{name}":{figures},"timestamp":{timestamp},"type":"{kind}/{name}"}}'
