@@ -22,7 +22,7 @@ from qubx.core.interfaces import IHealthMonitor
 from qubx.core.series import Quote
 
 from qubx_lighter.constants import TxType
-from qubx_lighter.errors import UnknownMarketError, VenueError
+from qubx_lighter.errors import LighterError, UnknownMarketError, VenueError
 from qubx_lighter.handlers.account import AccountConverter, reject_cause, to_ns
 from qubx_lighter.instruments import LighterInstrumentLoader, Market
 from qubx_lighter.native.key import SignedTx
@@ -35,6 +35,7 @@ from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import Reply, Sent, Transaction, TransactionSender
+from qubx_lighter.transactions.watch import End, TransactionWatch
 
 _NS: Final = 1_000_000_000
 
@@ -54,6 +55,7 @@ class LighterBroker:
         settings: slippage of market orders, expiry of resting ones, how old a quote may be.
         instruments: the venue's markets.
         sender: signs and sends, in order.
+        watch: sends what is no order, and tells what became of it.
         requests: what is asked for, shared with the account processor.
         converter: the account's ids and conversions.
         emit: puts an event on Qubx's channel.
@@ -77,6 +79,7 @@ class LighterBroker:
         settings: LighterSettings,
         instruments: LighterInstrumentLoader,
         sender: TransactionSender,
+        watch: TransactionWatch,
         requests: RequestBook,
         converter: AccountConverter,
         emit: Callable[[object], None],
@@ -92,6 +95,7 @@ class LighterBroker:
         self._settings = settings
         self._instruments = instruments
         self._sender = sender
+        self._watch = watch
         self._requests = requests
         self._converter = converter
         self._emit = emit
@@ -195,7 +199,8 @@ class LighterBroker:
     def cancel_all(self, instrument: Instrument | None = None) -> None:
         """Queue one transaction that cancels every working order of the account, or of one market.
 
-        Also orders that this process did not place. What it ends is told order by order; a refusal is an error event.
+        Also orders that this process did not place. What it ends is told order by order; that the venue refuses it, or takes it
+        and then fails to carry it out, is an error event, and so is that nobody knows.
 
         Raises:
             NotSupported: of one spot market, which the venue has no such transaction for.
@@ -208,27 +213,32 @@ class LighterBroker:
         market_id = None if instrument is None else self._market(instrument).market_id
         what = "cancel all" if instrument is None else f"cancel all of {instrument.symbol}"
 
-        def replied(reply: Reply) -> None:
-            if reply.outcome is not Outcome.ACCEPTED:
-                logger.warning("lighter: {}: {} {} {}", what, reply.outcome.name, reply.code, reply.message)
-                self._emit(self._cancel_all_failed(instrument, reply))
+        in_doubt = False
 
-        self._sender.submit(
-            Transaction(
-                what,
-                TxType.CANCEL_ALL_ORDERS,
-                lambda signer, nonce: signer.cancel_all(market_id=market_id, nonce=nonce),
-                replied,
-                market_id=market_id,
-                sweeps=True,
-            )
+        def ended(end: End) -> None:
+            if end.executed is False:
+                failed("not all orders were cancelled", VenueError(end.code, end.reason))
+            elif end.executed is None and not in_doubt:
+                doubted(end.reason)
+
+        def doubted(reason: str) -> None:
+            nonlocal in_doubt
+            in_doubt = True
+            failed("whether all orders are cancelled is unknown", LighterError(reason))
+
+        def failed(text: str, error: LighterError) -> None:
+            logger.warning("lighter: {}: {}: {}", what, text, error)
+            self._emit(operation_failed(self._time.time(), "cancel_all", text, error, instrument))
+
+        self._watch.submit(
+            what,
+            TxType.CANCEL_ALL_ORDERS,
+            lambda signer, nonce: signer.cancel_all(market_id=market_id, nonce=nonce),
+            ended,
+            doubted=doubted,
+            market_id=market_id,
+            sweeps=True,
         )
-
-    def _cancel_all_failed(self, instrument: Instrument | None, reply: Reply) -> object:
-        unknown = reply.outcome is Outcome.UNKNOWN
-        text = "whether all orders are cancelled is unknown" if unknown else "not all orders were cancelled"
-        error = VenueError(reply.code, reply.message)
-        return operation_failed(self._time.time(), "cancel_all", text, error, instrument)
 
     def _send(
         self,

@@ -17,15 +17,17 @@ from qubx.health.dummy import DummyHealthMonitor
 
 from qubx_lighter.broker import LighterBroker, QuoteSource
 from qubx_lighter.constants import Code, TxType
+from qubx_lighter.errors import OutcomeUnknownError
 from qubx_lighter.handlers.account import AccountConverter, to_ns
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import Progress, Request, RequestBook
-from qubx_lighter.protocol.wire import ErrorBody, TxReply
+from qubx_lighter.protocol.wire import ErrorBody, TxReply, TxRow
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import generate_api_key
 from qubx_lighter.transactions.sender import TransactionSender
+from qubx_lighter.transactions.watch import TransactionWatch
 from tests.answers import BothTransports
 from tests.markets import loaded_instruments
 from tests.signing import make
@@ -40,10 +42,14 @@ class Venue(BothTransports):
         super().__init__()
         self.sent: list[tuple[int, dict[str, Any]]] = []
         self.refusal: ErrorBody | None = None
+        self.is_silent = False
+        self.is_forgetful = False
 
     def answer(self, tx_type: int, tx_info: str) -> TxReply:
         """Remember it."""
         self.sent.append((tx_type, json.loads(tx_info)))
+        if self.is_silent:
+            raise OutcomeUnknownError("no answer")
         if self.refusal is not None:
             return TxReply(error=self.refusal)
         self.nonce += 1
@@ -74,10 +80,14 @@ class Desk:
             timeout_s=5.0,
             on_outcome=self.recoveries.heard,
         )
+        self.watch = TransactionWatch(
+            sender=self.sender, find=self._find, loop=asyncio.get_running_loop(), api_key_index=4, look_up_s=0.001
+        )
         self.broker = LighterBroker(
             settings=LighterSettings.build({}),
             instruments=instruments,
             sender=self.sender,
+            watch=self.watch,
             requests=self.requests,
             converter=AccountConverter(
                 exchange="LIGHTER",
@@ -94,6 +104,9 @@ class Desk:
             look_up=lambda *looked_up: self.looked_up.append(looked_up),
             on_group=self._grouped,
         )
+
+    async def _find(self, tx_hash: str) -> TxRow | None:
+        return None if self.venue.is_forgetful else TxRow(tx_hash, 16, status=2)
 
     def _reload(self) -> None:
         self.reloads += 1
@@ -199,6 +212,25 @@ async def test_cancel_all_is_one_transaction_and_its_refusal_an_error(desk: Desk
     assert await desk.sender.drain(5.0)
     ((_, kind, error, _),) = desk.events
     assert ("error", "cancel_all", "not all orders were cancelled") == (kind, error.operation, error.message)
+
+
+async def test_that_nobody_knows_what_a_cancel_all_did_is_an_error_at_once_and_once(desk: Desk) -> None:
+    desk.venue.is_silent = desk.venue.is_forgetful = True
+    desk.broker.cancel_all()
+    assert await desk.sender.drain(5.0)
+    text = "whether all orders are cancelled is unknown"
+    assert [text] == [error.message for _, _, error, _ in desk.events]
+    await asyncio.gather(*desk.watch._tasks)  # that look it up in vain
+    assert 1 == len(desk.events)
+
+
+async def test_that_nothing_shows_what_a_cancel_all_did_is_an_error(desk: Desk) -> None:
+    desk.venue.is_forgetful = True
+    desk.broker.cancel_all()
+    assert await desk.sender.drain(5.0)
+    assert [] == desk.events
+    await asyncio.gather(*desk.watch._tasks)
+    assert ["whether all orders are cancelled is unknown"] == [error.message for _, _, error, _ in desk.events]
 
 
 @pytest.mark.parametrize("everything", [False, True])

@@ -19,6 +19,7 @@ from qubx.core.exceptions import InvalidOrderParameters
 
 from qubx_lighter.constants import TxType
 from qubx_lighter.protocol.order_table import SelfTrade
+from qubx_lighter.sim.faults import Kind
 from qubx_lighter.sim.model import commands, records
 from qubx_lighter.sim.orders.order_entry import Change
 from tests.live import ETH, MAKER, US, Desk, LiveVenue, desk_on
@@ -548,6 +549,37 @@ def test_cancel_all_is_one_message_and_ends_what_waits_too(desk: Desk, venue: Li
     desk.until_equal()
     sent = venue.ask(venue.engine.transactions, 1000)
     assert (known + 1, TxType.CANCEL_ALL_ORDERS) == (len(sent), sent[0].tx_type)
+
+
+def errors_of(desk: Desk) -> list[tuple[str, str]]:
+    return [(message[2].operation, message[2].message) for message in desk.data if message[1] == "error"]
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_cancel_all_that_the_venue_takes_and_fails_to_carry_out_is_an_error(
+    everything: bool, desk: Desk, venue: LiveVenue
+) -> None:
+    order = working(desk, 0.5, 3990.0)
+    venue.fault(Kind.FAIL, str(int(TxType.CANCEL_ALL_ORDERS)), text="account is in pre-liquidation")
+    desk.connector.cancel_all_orders(None if everything else order.instrument)  # type: ignore[attr-defined]
+    desk.until(lambda: errors_of(desk))
+    assert [("cancel_all", "not all orders were cancelled")] == errors_of(desk)
+    assert "account is in pre-liquidation" in str(desk.data[-1][2].error)
+    desk.until_equal()
+
+
+def test_a_dead_mans_switch_that_the_venue_takes_and_fails_to_set_is_an_error_and_counts_as_none(
+    venue: LiveVenue,
+) -> None:
+    venue.fault(Kind.FAIL, str(int(TxType.CANCEL_ALL_ORDERS)), text="not enough volume quota")
+    with desk_on(venue, dead_mans_switch_s=600) as desk:
+        desk.until(lambda: errors_of(desk))
+        ((operation, text),) = errors_of(desk)
+        assert "dead_mans_switch" == operation
+        assert "not enough volume quota" in text
+        schedule = desk.connector._on_disconnect.__self__._switch._schedule  # type: ignore[attr-defined]
+        assert not schedule.may_be_queued
+        assert schedule.get_timer() - desk.call(desk._loop.loop.time) < 10
 
 
 def test_the_dead_mans_switch_cancels_all_when_the_plugin_is_gone(venue: LiveVenue) -> None:

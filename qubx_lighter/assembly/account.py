@@ -118,6 +118,7 @@ class TradingAccount:
             settings=settings,
             instruments=gateway.instruments,
             sender=self._sender,
+            watch=self._watch,
             requests=requests,
             converter=converter,
             emit=ctx.channel.send,
@@ -159,7 +160,9 @@ class TradingAccount:
             self._switch = DeadMansSwitch(
                 period_s=settings.dead_mans_switch_s,
                 sender=self._sender,
+                watch=self._watch,
                 loop=gateway.loop,
+                on_failure=self._report_switch,
                 now_ms=lambda: int(ctx.time_provider.time().astype("datetime64[ms]").astype("int64")),
             )
             self._socket.on_state(self._switch.on_state)
@@ -183,6 +186,10 @@ class TradingAccount:
         logger.error("lighter: {}", text)
         error = LighterError(text)
         self._emit(operation_failed(self._time.time(), "share_api_key", text, error))
+
+    def _report_switch(self, reason: str) -> None:
+        text = f"the dead man's switch is not armed, it is tried again soon: {reason}"
+        self._emit(operation_failed(self._time.time(), "dead_mans_switch", text, LighterError(reason)))
 
     async def _check(self, account_index: int) -> tuple[AccountRow, set[int]]:
         """Make sure that the venue is the one meant, knows the account and the keys; give the account, and what they may."""

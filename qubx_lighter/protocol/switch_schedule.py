@@ -29,11 +29,22 @@ class SwitchSchedule:
         self._acts_s: float | None = None
         self._queued = False
         self._failures = 0
+        self._at_once = False
 
     @property
     def may_be_queued(self) -> bool:
         """Tell whether a cancel-all may be scheduled at the venue, so that it must be aborted first, and at the end."""
         return self._queued
+
+    @property
+    def is_under_way(self) -> bool:
+        """Tell whether what arms it is on its way, or was taken and not carried out yet."""
+        return self._under_way
+
+    @property
+    def is_replaced_at_once(self) -> bool:
+        """Tell whether the last attempt met one that may stand, which is aborted without a pause, and that was not in vain before."""
+        return self._at_once
 
     def connected(self) -> None:
         """Note that the venue can be reached."""
@@ -68,8 +79,8 @@ class SwitchSchedule:
         self._under_way = False
         self._failures += 1
         # One of a former run that stands need only be aborted: at once, if that was not in vain before.
-        at_once = queued and self._failures == 1
-        self._due_s = now if at_once else now + min(_RETRY_S, self._interval_s)
+        self._at_once = queued and self._failures == 1
+        self._due_s = now if self._at_once else now + min(_RETRY_S, self._interval_s)
         self._queued = self._queued or queued
 
     def aborted(self) -> None:

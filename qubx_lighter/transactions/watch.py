@@ -18,7 +18,7 @@ from qubx_lighter.constants import TxType
 from qubx_lighter.errors import LighterError
 from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol import wire
-from qubx_lighter.protocol.codes import Outcome
+from qubx_lighter.protocol.codes import Outcome, refusal_of_failure
 from qubx_lighter.protocol.requests import failure, own_nonce
 from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import Reply, Sent, Transaction, TransactionSender
@@ -40,6 +40,7 @@ class End(NamedTuple):
 class _Followed:
     label: str
     ended: Callable[[End], None]
+    doubted: Callable[[str], None]
     keys: set[str] = field(default_factory=set)
     tx_hash: str = ""
     look_ups: int = 0
@@ -80,9 +81,23 @@ class TransactionWatch:
         tx_type: TxType,
         sign: Callable[[Signer, int], Awaitable[SignedTx]],
         ended: Callable[[End], None],
+        *,
+        doubted: Callable[[str], None] = lambda _: None,
+        market_id: int | None = None,
+        sweeps: bool = False,
     ) -> None:
-        """Queue a transaction; thread-safe; ``ended`` is called on the loop."""
-        followed = _Followed(label, ended)
+        """Queue a transaction; thread-safe; what is called is called on the loop.
+
+        Args:
+            label: for log lines.
+            tx_type: what it is.
+            sign: signs it with a key and a nonce of that key.
+            ended: takes its end.
+            doubted: called before that, with the reason, where the answer is lost: the end may take a minute then.
+            market_id: as in ``Transaction``.
+            sweeps: likewise.
+        """
+        followed = _Followed(label, ended, doubted)
 
         def sent(sending: Sent) -> None:
             self._know(followed, sending.tx_hash, str(sending.nonce))
@@ -90,7 +105,7 @@ class TransactionWatch:
         def replied(reply: Reply) -> None:
             self._replied(followed, reply)
 
-        self._sender.submit(Transaction(label, tx_type, sign, replied, sent))
+        self._sender.submit(Transaction(label, tx_type, sign, replied, sent, market_id=market_id, sweeps=sweeps))
 
     def observe(self, row: wire.TxRow) -> None:
         """Take the end of a transaction from the account's stream, where it is one of these."""
@@ -119,6 +134,8 @@ class TransactionWatch:
             return
         if not followed.keys or self._closed:  # its end was seen before this reply
             return
+        if reply.outcome is Outcome.UNKNOWN:
+            followed.doubted(reply.message)
         followed.tx_hash = reply.tx_hash
         if reply.tx_hash:
             followed.keys.add(reply.tx_hash)
@@ -146,7 +163,8 @@ class TransactionWatch:
 
     def _settle(self, followed: _Followed, row: wire.TxRow) -> None:
         reason = failure(row)
-        self._end(followed, End(executed=reason is None, reason=reason or ""))
+        code = 0 if reason is None else refusal_of_failure(reason).code
+        self._end(followed, End(executed=reason is None, code=code, reason=reason or ""))
 
     def _end(self, followed: _Followed, end: End) -> None:
         self._drop(followed)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from qubx_lighter.constants import Code, TxType
-from qubx_lighter.protocol.wire import ErrorBody, TxReply
+from qubx_lighter.errors import OutcomeUnknownError
+from qubx_lighter.protocol.wire import ErrorBody, TxReply, TxRow
 from qubx_lighter.signer import generate_api_key
 from qubx_lighter.transactions.dead_mans_switch import DeadMansSwitch
 from qubx_lighter.transactions.sender import TransactionSender
+from qubx_lighter.transactions.watch import TransactionWatch
 from tests.answers import BothTransports
 from tests.signing import make
 
@@ -30,13 +32,32 @@ class Venue(BothTransports):
         self.times: list[int] = []
         self.scheduled = False
         self.refusals = 0
+        self.failures: list[str] = []
+        self.lost = 0
+        self.rows: dict[str, TxRow] = {}
         self.changed = asyncio.Event()
 
     def answer(self, tx_type: int, tx_info: str) -> TxReply:
-        """Schedule or abort."""
-        reply = self._decide(tx_type, json.loads(tx_info))
+        """Schedule or abort, or take it and fail to, or do it and lose the answer."""
+        tx_hash = f"hash-{self.nonce}"
+        failure = self.failures.pop(0) if self.failures and json.loads(tx_info)["TimeInForce"] == 1 else ""
+        if failure:
+            self.done.append("fail")
+            self.nonce += 1
+            reply = TxReply(code=200, tx_hash=tx_hash)
+        else:
+            reply = self._decide(tx_type, json.loads(tx_info))
+            reply.tx_hash = tx_hash
+        self.rows[tx_hash] = TxRow(tx_hash, tx_type, status=2, event_info=json.dumps({"ae": failure}))
         self.changed.set()
+        if self.lost:
+            self.lost -= 1
+            raise OutcomeUnknownError("no answer")
         return reply
+
+    async def find(self, tx_hash: str) -> TxRow | None:
+        """Tell what became of a transaction."""
+        return self.rows.get(tx_hash)
 
     def _decide(self, tx_type: int, body: dict[str, Any]) -> TxReply:
         assert (TxType.CANCEL_ALL_ORDERS, self.nonce) == (tx_type, body["Nonce"])
@@ -75,13 +96,25 @@ class Desk:
         self.sender = TransactionSender(
             loop=loop, socket=self.venue, rest=self.venue, signers=[self.signer], timeout_s=5.0
         )
-        self.switch = DeadMansSwitch(period_s=PERIOD_S, sender=self.sender, loop=loop, now_ms=lambda: NOW_MS)
+        self.watch = TransactionWatch(
+            sender=self.sender, find=self.venue.find, loop=loop, api_key_index=4, look_up_s=0.001
+        )
+        self.told: list[str] = []
+        self.switch = DeadMansSwitch(
+            period_s=PERIOD_S,
+            sender=self.sender,
+            watch=self.watch,
+            loop=loop,
+            on_failure=self.told.append,
+            now_ms=lambda: NOW_MS,
+        )
 
 
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
     desk = Desk()
     yield desk
+    await desk.watch.close()
     desk.switch.close()
     await desk.sender.drain(5.0)
     await desk.sender.close()
@@ -104,12 +137,13 @@ async def test_what_a_killed_run_left_is_replaced(desk: Desk) -> None:
     desk.switch.on_state(True)
     await desk.venue.until(3)
     assert ["21712", "abort", "schedule"] == desk.venue.done[:3]
+    assert [] == desk.told
 
 
 async def test_is_not_touched_while_there_is_no_connection(desk: Desk) -> None:
     desk.switch.on_state(True)
-    await desk.venue.until(1)
-    assert await desk.sender.drain(5.0)
+    while not desk.switch._schedule.may_be_queued:
+        await asyncio.sleep(0.001)
     desk.switch.on_state(False)
     assert desk.switch._timer is None
     desk.switch.on_state(True)
@@ -117,10 +151,34 @@ async def test_is_not_touched_while_there_is_no_connection(desk: Desk) -> None:
 
 
 async def test_a_refusal_is_tried_again(desk: Desk) -> None:
-    desk.venue.refusals = 1
+    desk.venue.refusals = 2
     desk.switch.on_state(True)
     await desk.venue.until(1)
     assert ["schedule"] == desk.venue.done[:1]
+    assert ["23000 slow down"] == desk.told  # once
+
+
+async def test_what_the_venue_takes_and_fails_to_do_is_no_switch_and_is_tried_again(desk: Desk) -> None:
+    desk.venue.failures = ["not enough volume quota"] * 2
+    desk.switch.on_state(True)
+    await desk.venue.until(3)
+    assert ["fail", "fail", "schedule"] == desk.venue.done[:3]
+    assert ["0 not enough volume quota"] == desk.told
+
+
+async def test_a_former_switch_that_shows_only_when_it_is_carried_out_is_replaced(desk: Desk) -> None:
+    desk.venue.failures = ["account has a queued cancel all orders request"]
+    desk.switch.on_state(True)
+    await desk.venue.until(3)
+    assert ["fail", "abort", "schedule"] == desk.venue.done[:3]
+    assert [] == desk.told
+
+
+async def test_a_lost_answer_is_not_waited_for(desk: Desk) -> None:
+    desk.venue.lost = 1
+    desk.switch.on_state(True)
+    await desk.venue.until(3)
+    assert ["schedule", "abort", "schedule"] == desk.venue.done[:3]
 
 
 async def test_a_close_while_it_is_being_armed_calls_it_off_all_the_same(desk: Desk) -> None:
