@@ -163,7 +163,7 @@ def test_figures_that_were_recorded_market_by_market_reach_the_provider(
     lines = [recording.frame_line(at_ns, text.encode()) for at_ns, text in enumerate([book, *stats])]
     (tmp_path / "a.jsonl.gz").write_bytes(recording.member(b"".join(lines)))
     with replayed(loop, tmp_path / "a.jsonl.gz") as provider:
-        (eth,) = provider._instruments.instruments
+        (eth,) = [i for i in provider._instruments.instruments if i.base == "ETH"]
         provider.subscribe("open_interest", {eth})
 
         def figures() -> Any:

@@ -180,17 +180,27 @@ def _join_figures(recordings: dict[str, Recording], kind: str) -> None:
 
 # --- markets ---------------------------------------------------------------------------------------------------------
 
+_DERIVED: Final = ("candle", "mark_price_candle", *figures.KINDS)
+
 
 def market_specs(recordings: Iterable[Recording]) -> list[MarketSpec]:
-    """Give the rules of the markets that the recordings are of: known ones by id, with the decimals that the frames have."""
+    """Give the rules of the markets that the recordings are of: known ones by id, with the decimals that the frames have.
+
+    Where there are but candles or figures of a market, it has to be a known one.
+    """
     seen: dict[int, _Seen] = {}
     for one in recordings:
-        kind, _, number = one.channel.partition(":")
-        if kind in ("order_book", "trade", "ticker") and number.isdecimal():
+        kind, _, rest = one.channel.partition(":")
+        number = rest.partition(":")[0]
+        if not number.isdecimal():
+            continue
+        if kind in ("order_book", "trade", "ticker"):
             market = seen.setdefault(int(number), _Seen())
             for text in one.texts:
                 if market.note(msgspec.json.decode(text)):
                     break
+        elif kind in _DERIVED and listing.known_id(int(number)) is not None:
+            seen.setdefault(int(number), _Seen())
     return [market.spec(market_id) for market_id, market in sorted(seen.items())]
 
 

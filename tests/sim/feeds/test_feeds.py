@@ -381,6 +381,16 @@ def test_markets_have_the_decimals_of_their_frames(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("channel", ["candle:1:1m", "mark_price_candle:1:1h", "market_stats:1"])
+def test_a_known_market_is_opened_for_its_candles_or_figures_alone(tmp_path: Path, channel: str) -> None:
+    """Of another one nothing tells the decimals; an account with a market's number is none."""
+    kind, _, more = channel.partition(":1")
+    names = (channel, f"{kind}:77{more}", "account_all:0", "height")
+    lines = (f'{{"channel":"{name}","{kind}":{{}},"type":"update/{name.partition(":")[0]}"}}' for name in names)
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert [listing.KNOWN["BTC"]] == replay.market_specs(replay.read([tmp_path / "a.jsonl"]).values())
+
+
 # --- recordings on the stream -----------------------------------------------------------------------------------------
 
 
