@@ -111,6 +111,7 @@ class LighterAccountProcessor:
             client=client,
             instruments=instruments,
             tracker=tracker,
+            clock=clock,
             knows_market=self._knows_market,
             introduce=lambda index: self._introductions.introduce(index),  # noqa: PLW0108 - made below
             may_be_forgotten=lambda index: self._orders.may_be_forgotten(index),  # noqa: PLW0108 - made below
@@ -179,9 +180,9 @@ class LighterAccountProcessor:
         self._stats = dict.fromkeys(counters, 0)
         # Trades and stats are said to need no token (2026) and were captured with one (2025): a token does no harm.
         self._channels: Final[dict[str, Callable[[str, bytes], None]]] = {
+            f"user_stats/{self._account}": self._money.on_user_stats,  # first: its frames tell the venue's time
             f"account_all_orders/{self._account}": self._on_orders,
             f"account_all_trades/{self._account}": self._on_trades,
-            f"user_stats/{self._account}": self._money.on_user_stats,
             f"account_tx/{self._account}": self._on_transactions,
         }
         # What only makes balances more up to date than the snapshots do, or explains: no reason to hold orders back.
@@ -278,7 +279,8 @@ class LighterAccountProcessor:
     def _on_orders(self, kind: str, raw: bytes) -> None:
         orders = wire.decode(wire.AccountOrdersFrame, raw).orders or {}
         rows = [row for rows in orders.values() for row in rows or []]
-        self._set_clock(rows)
+        if kind != "subscribed":  # which lists orders as they stand
+            self._set_clock(rows)
         if kind == "subscribed" and not self._stats["snapshots"]:
             self._orders.learn_standing(rows)
         self._orders.observe_all(rows)
@@ -286,9 +288,9 @@ class LighterAccountProcessor:
             self._spawn(self._lookups.ended(missing))
 
     def _on_trades(self, kind: str, raw: bytes) -> None:
-        del kind  # the frame that answers a subscribe replays history: what was seen, or was before us, says nothing
         rows = trade_rows(wire.decode(wire.AccountTradesFrame, raw))
-        self._set_clock(rows)
+        if kind != "subscribed":  # which replays history: what was seen, or was before us, says nothing
+            self._set_clock(rows)
         for row in rows:
             self._deals.deliver(row)
 

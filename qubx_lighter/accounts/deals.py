@@ -19,6 +19,7 @@ from qubx_lighter.handlers.forced import forced_trade
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import wire
 from qubx_lighter.protocol.orders import FillDeduplicator, OrderTracker
+from qubx_lighter.protocol.venue_clock import VenueClock
 
 _REMEMBERED: Final = 1_000
 _COUNTED: Final = 10_000
@@ -35,6 +36,7 @@ class AccountDeals:
         client: typed REST.
         instruments: the venue's markets.
         tracker: knows the client ids that rows of 2025 leave out.
+        clock: the venue's.
         knows_market: whether a market, of an id and a kind, has an instrument; where it has not, sees to it that it gets one.
         introduce: called with the index of the order that a deal is of, before the deal.
         may_be_forgotten: whether Qubx may have let an order go: of such a one it books a deal only as history.
@@ -48,6 +50,7 @@ class AccountDeals:
         client: LighterClient,
         instruments: LighterInstrumentLoader,
         tracker: OrderTracker,
+        clock: VenueClock,
         knows_market: Callable[[int, str], bool],
         introduce: Callable[[int], None],
         may_be_forgotten: Callable[[int], bool],
@@ -57,6 +60,7 @@ class AccountDeals:
         self._client = client
         self._instruments = instruments
         self._tracker = tracker
+        self._clock = clock
         self._knows_market = knows_market
         self._introduce = introduce
         self._may_be_forgotten = may_be_forgotten
@@ -72,14 +76,13 @@ class AccountDeals:
         self.stats = {"deals": 0, "recovered_deals": 0}
 
     def start(self, now_ns: int) -> None:
-        """Leave what was traded before ``now_ns`` to the first snapshot."""
+        """Leave what was traded before ``now_ns`` of our clock to the first snapshot."""
         self._start_ns = now_ns
-        self._last_ms = now_ns // 1_000_000
 
     def lost(self) -> None:
         """Remember from when on deals may be missing; those that come before they are fetched say nothing of that."""
         if self._hole_ms is None:
-            self._hole_ms = self._last_ms
+            self._hole_ms = self._known_ms()
 
     def caught_up(self) -> None:
         """Note that nothing is missing: what was is fetched, and the channels are open again."""
@@ -87,7 +90,7 @@ class AccountDeals:
 
     async def catch_up(self) -> None:
         """Fetch our trades since the last one that is known to have no hole before it, and tell those that are new."""
-        since_ms = (self._last_ms if self._hole_ms is None else self._hole_ms) - RECOVERY_MARGIN_MS
+        since_ms = (self._known_ms() if self._hole_ms is None else self._hole_ms) - RECOVERY_MARGIN_MS
         for row in await self._client.trades(self._converter.account_index, market_id=None, since_ms=since_ms):
             self.deliver(row, recovered=True)
 
@@ -103,7 +106,7 @@ class AccountDeals:
             if own.has_order:
                 self._introduce(int(own.venue_id))
             self._count(own)
-            if trade_time_ns(row) < self._start_ns:
+            if trade_time_ns(row) < self._clock.at(self._start_ns):
                 continue  # the first snapshot has it
             if own.has_order and self._tracker.latest(int(own.venue_id)) is None:
                 self._of_unseen[int(own.venue_id)] = row.market_id
@@ -117,6 +120,10 @@ class AccountDeals:
                 self._emit(_filled(own))  # Qubx makes an order of such a deal, and would look for it at the venue
             if own.forced:
                 self._report(own)
+
+    def _known_ms(self) -> int:
+        """Give the time of the newest trade, or of the start, by the venue's clock."""
+        return max(self._last_ms, self._clock.at(self._start_ns) // 1_000_000)
 
     def belongs(self, part_index: int, whole_index: int) -> None:
         """Count the deals of one order, a slice that the venue works a TWAP in, as those of another from now on."""

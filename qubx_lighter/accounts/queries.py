@@ -17,6 +17,7 @@ from qubx_lighter.markets import KINDS
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.requests import Progress, RequestBook, failure
 from qubx_lighter.protocol.statuses import is_terminal
+from qubx_lighter.protocol.venue_clock import VenueClock
 
 _NS: Final = 1_000_000_000
 _LOOKUP_GRACE_NS: Final = 10 * _NS  # an order may be invisible for seconds between the venue's two lists
@@ -65,6 +66,7 @@ class AccountQueries:
         requests: what this process asked for.
         wallet: puts balances together.
         time_provider: Qubx's clock.
+        clock: the venue's.
         on_account: called with each account row fetched (the leverage cache listens).
     """
 
@@ -77,6 +79,7 @@ class AccountQueries:
         requests: RequestBook,
         wallet: Wallet,
         time_provider: ITimeProvider,
+        clock: VenueClock,
         on_account: Callable[[wire.AccountRow], None],
     ) -> None:
         self._client = client
@@ -86,6 +89,7 @@ class AccountQueries:
         self._requests = requests
         self._wallet = wallet
         self._time = time_provider
+        self._clock = clock
         self._on_account = on_account
 
     async def find(self, wanted: Sequence[Wanted]) -> Found:
@@ -143,8 +147,10 @@ class AccountQueries:
         await self._know_markets(account, orders or [])
         on_orders(orders or [])
         self._on_account(account)
-        # Qubx books a deal later than this on top of the row. All before `as_of` is in it; the venue may vouch for more.
-        time = max(as_of, to_dt64(units.time_ns(account.transaction_time)))
+        # Qubx books a deal later than this on top of the row, and deals have the venue's time: ours, which may be ahead of it,
+        # would hide the deals of as long. All before `as_of` is in the row.
+        stamp_ns = units.time_ns(account.transaction_time)
+        time = to_dt64(stamp_ns or self._clock.at(to_ns(as_of)))
         converter = self._converter
         balances = self._wallet.of_account(account, time)
         margin = figures(

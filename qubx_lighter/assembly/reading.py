@@ -69,6 +69,7 @@ def build_reading(
         requests=requests,
         wallet=wallet,
         time_provider=ctx.time_provider,
+        clock=clock,
         on_account=lambda row: learn(row.positions or []),
     )
     processor = LighterAccountProcessor(

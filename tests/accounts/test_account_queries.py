@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 
 from qubx_lighter.accounts.queries import AccountQueries, Found, Wanted
 from qubx_lighter.client import LighterClient
@@ -14,6 +15,7 @@ from qubx_lighter.handlers.account import AccountConverter
 from qubx_lighter.handlers.money import Wallet
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import RequestBook
+from qubx_lighter.protocol.venue_clock import VenueClock
 from tests.markets import loaded_instruments
 
 NOW_S = 1_790_000_000
@@ -45,6 +47,7 @@ class Venue:
         self.active, self.ended = active, ended
         self.asked: list[str] = []
         self.circle = False
+        self.account: dict[str, Any] = {}
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         path, query = request.url.path.rpartition("/")[2], request.url.params
@@ -55,6 +58,8 @@ class Venue:
             assert len(indexes) <= 20
             recent = [row for row in self.ended if row["created_at"] > NOW_S - 86_400]
             body["orders"] = [row for row in self.active + recent if row["client_order_index"] in indexes]
+        elif path == "account":
+            body["accounts"] = [self.account]
         elif path == "accountActiveOrders":
             body["orders"] = self.active
         else:
@@ -65,20 +70,23 @@ class Venue:
         return httpx.Response(200, content=json.dumps(body).encode())
 
     async def find(self, *wanted: Wanted) -> Found:
+        return await (await self.queries(VenueClock())).find(wanted)
+
+    async def queries(self, clock: VenueClock) -> AccountQueries:
         instruments = await loaded_instruments()
         converter = AccountConverter(
             exchange="LIGHTER", account_index=5, collateral="USDC", instruments=instruments, ids=ClientIds(4)
         )
-        queries = AccountQueries(
+        return AccountQueries(
             client=LighterClient("http://venue", attempts=1, transport=httpx.MockTransport(self.answer)),
             converter=converter,
             instruments=instruments,
             requests=RequestBook(4),
             wallet=Wallet("LIGHTER", "USDC"),
             time_provider=_Clock(),  # type: ignore[arg-type]
+            clock=clock,
             on_account=lambda account: None,
         )
-        return await queries.find(wanted)
 
 
 class _Clock:
@@ -130,3 +138,59 @@ async def test_pages_that_run_in_a_circle_prove_nothing() -> None:
 async def test_of_a_client_index_that_was_used_again_the_newest_order_is_meant() -> None:
     venue = Venue([], [order(2, client=107, age_s=10), order(1, client=107, age_s=5000)])
     assert [2, 1] == indexes(await venue.find(Wanted(ETH, None, 107), Wanted(ETH, (1 << 48) + 1, 107)))
+
+
+async def test_an_order_that_had_the_client_index_before_is_another() -> None:
+    asked_ns = NOW_S * 10**9
+    ended = order(1, client=107, age_s=2)
+    stood = order(2, client=108, status="open", age_s=120)
+    venue = Venue([stood], [ended])
+    assert [None, None] == indexes(await venue.find(Wanted(ETH, None, 107, asked_ns), Wanted(ETH, None, 108, asked_ns)))
+    assert [1, 2] == indexes(await venue.find(Wanted(ETH, None, 107), Wanted(ETH, None, 108)))
+
+
+@pytest.mark.parametrize("field", ["created_at", "transaction_time"])
+async def test_times_that_are_cut_off_or_a_blocks_take_no_order_for_an_older_one(field: str) -> None:
+    asked_ns = NOW_S * 10**9 + 999_000_000
+    ours = order(1, client=107, status="open" if field == "created_at" else "filled", age_s=30)
+    ours["transaction_time"] = NOW_S * 10**6 + 999_100 if field == "created_at" else 0
+    ours["updated_at"] = NOW_S - 30
+    venue = Venue([ours], []) if field == "created_at" else Venue([], [ours])
+    assert [1] == indexes(await venue.find(Wanted(ETH, None, 107, asked_ns)))
+
+
+@pytest.mark.parametrize("ahead_s", [-2.0, -0.3, 0.0, 0.3, 2.0])
+@pytest.mark.parametrize("stamped", [True, False])
+async def test_positions_have_the_venues_time_and_the_snapshot_has_ours(ahead_s: float, stamped: bool) -> None:
+    local_ns = NOW_S * 10**9
+    venue_ns = local_ns - round(ahead_s * 10**9)
+    clock = VenueClock()
+    for lag_ns in (900_000_000, 40_000_000, 70_000_000):
+        clock.heard(venue_ns - 5 * 10**9 - lag_ns, local_ns - 5 * 10**9)
+    venue = Venue([], [])
+    venue.account = {
+        "index": 5,
+        "l1_address": "0x1",
+        "collateral": "100.000000",
+        "available_balance": "100.000000",
+        "positions": [
+            {
+                "market_id": ETH,
+                "sign": 1,
+                "position": "1.0000",
+                "avg_entry_price": "4000.00",
+                "position_value": "4000.000000",
+                "initial_margin_fraction": "5.00",
+                "unrealized_pnl": "0.000000",
+                "allocated_margin": "0.000000",
+                "margin_mode": 0,
+            }
+        ],
+        "transaction_time": venue_ns // 1000 - 7 if stamped else 0,
+    }
+    snapshot = await (await venue.queries(clock)).snapshot(include_orders=False)
+    assert np.datetime64(local_ns, "ns") == snapshot.as_of
+    assert snapshot.positions is not None
+    assert snapshot.balances is not None
+    expected = np.datetime64(venue_ns - 7_000 if stamped else venue_ns - 40_000_000, "ns")
+    assert {expected} == {row.last_update_time for row in (*snapshot.positions, *snapshot.balances)}
