@@ -151,6 +151,7 @@ class LighterBroker:
         plan = self._planner.plan(request, market)
         if self.maker_only:
             refuse_for_maker_only(plan)
+        reduces = all(order.reduce_only for order in plan.orders)
         client_id = request.client_id or ""  # the planner insists on one
         kind = TxType.CREATE_ORDER
         price = market.scale.price(plan.orders[0].price_ticks)
@@ -158,7 +159,7 @@ class LighterBroker:
         if plan.grouping is None:
             asked = Request(kind, client_id, market.market_id, price=moved)
             sign = partial(Signer.create_order, **plan.orders[0]._asdict(), self_trade=plan.self_trade)
-            self._send(asked, sign, self._order_refused)
+            self._send(asked, sign, self._order_refused, reduces=reduces)
             return
         asked = Request(kind, client_id, market.market_id, price=moved, tx_type=TxType.CREATE_GROUPED_ORDERS)
         sign_group = partial(
@@ -167,7 +168,7 @@ class LighterBroker:
             orders=plan.orders,
             self_trade=plan.self_trade,
         )
-        self._send(asked, sign_group, self._order_refused, self._on_group)
+        self._send(asked, sign_group, self._order_refused, self._on_group, reduces=reduces)
 
     def cancel(self, order: Order) -> None:
         """Queue a cancel, by the venue's id where it is known, else by ours."""
@@ -246,11 +247,14 @@ class LighterBroker:
         sign: Callable[..., Awaitable[SignedTx]],
         refused: Callable[[Request, dict[str, Any]], None],
         accepted: Callable[[], None] = lambda: None,
+        *,
+        reduces: bool = False,
     ) -> None:
         request.asked_ns = self._now_ns()
         self._requests.open(request)
-        halt = self._recoveries.halt
-        if halt is not None and request.kind is not TxType.CANCEL_ORDER:
+        is_cancel = request.kind is TxType.CANCEL_ORDER
+        halt = None if is_cancel else self._recoveries.holds_back(reduces=reduces)
+        if halt is not None:
             refused(request, self._refusal(request, Reply(Outcome.REFUSED, halt.code, f"not sent: {halt.message}")))
             return
 

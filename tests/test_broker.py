@@ -20,13 +20,14 @@ from qubx_lighter.constants import Code, TxType
 from qubx_lighter.errors import OutcomeUnknownError
 from qubx_lighter.handlers.account import AccountConverter, to_ns
 from qubx_lighter.protocol import wire
+from qubx_lighter.protocol.codes import Outcome
 from qubx_lighter.protocol.orders import ClientIds
 from qubx_lighter.protocol.requests import Progress, Request, RequestBook
 from qubx_lighter.protocol.wire import ErrorBody, TxReply, TxRow
 from qubx_lighter.recoveries import Recoveries
 from qubx_lighter.settings import LighterSettings
 from qubx_lighter.signer import generate_api_key
-from qubx_lighter.transactions.sender import TransactionSender
+from qubx_lighter.transactions.sender import Reply, TransactionSender
 from qubx_lighter.transactions.watch import TransactionWatch
 from tests.answers import BothTransports
 from tests.markets import loaded_instruments
@@ -71,7 +72,13 @@ class Desk:
         self.connected = True
         self.requests = RequestBook()
         self.signer = make(generate_api_key()[0], account_index=5)
-        self.recoveries = Recoveries(emit=self.events.append, time_provider=self.time, reload_markets=self._reload)
+        self.now = 1000.0
+        self.recoveries = Recoveries(
+            emit=self.events.append,
+            time_provider=self.time,
+            reload_markets=self._reload,
+            clock=lambda: self.now,
+        )
         self.sender = TransactionSender(
             loop=asyncio.get_running_loop(),
             socket=self.venue,
@@ -79,6 +86,7 @@ class Desk:
             signers=[self.signer],
             timeout_s=5.0,
             on_outcome=self.recoveries.heard,
+            clock=lambda: self.now,
         )
         self.watch = TransactionWatch(
             sender=self.sender, find=self._find, loop=asyncio.get_running_loop(), api_key_index=4, look_up_s=0.001
@@ -318,11 +326,64 @@ async def test_a_transaction_that_the_venue_takes_ends_the_halt(desk: Desk) -> N
     await desk.submit("LIMIT", 0.5, 3990.0)
     assert desk.recoveries.halt is not None
     desk.venue.refusal = None
+    desk.now += 1.0
     desk.broker.cancel_all()
     assert await desk.sender.drain(5.0)
     assert desk.recoveries.halt is None
     await desk.submit("LIMIT", 0.5, 3990.0)
     assert 3 == len(desk.venue.sent)
+
+
+async def halt(desk: Desk) -> None:
+    """Have an order refused for its key, which then is well again."""
+    desk.venue.refusal = ErrorBody(Code.API_KEY_NOT_FOUND, "api key not found")
+    await desk.submit("LIMIT", 0.5, 3990.0)
+    desk.venue.refusal = None
+    desk.now += 1.0
+    assert desk.recoveries.halt is not None
+
+
+@pytest.mark.parametrize("still", [True, False])
+async def test_in_a_halt_one_order_a_minute_finds_out_whether_the_venue_takes_any(desk: Desk, still: bool) -> None:
+    await halt(desk)
+    if still:
+        desk.venue.refusal = ErrorBody(Code.API_KEY_NOT_FOUND, "api key not found")
+    sent = []
+    for _ in range(4):  # half a minute from one to the next
+        for _ in range(2):
+            await desk.submit("LIMIT", 0.5, 3990.0)
+        sent.append(len(desk.venue.sent) - 1)
+        desk.now += 30.0
+    assert ([0, 0, 1, 1] if still else [0, 0, 2, 4]) == sent
+    assert still is (desk.recoveries.halt is not None)
+    assert 1 == len([event for event in desk.events if isinstance(event, tuple)]), "told again"
+
+
+async def test_in_a_halt_what_reduces_goes_out_and_an_accepted_one_ends_it(desk: Desk) -> None:
+    await halt(desk)
+    await desk.submit("LIMIT", 0.5, 3990.0, reduce_only=True)
+    assert (2, None) == (len(desk.venue.sent), desk.recoveries.halt)
+
+
+async def test_in_a_halt_a_setting_that_the_venue_takes_ends_it(desk: Desk) -> None:
+    await halt(desk)
+    desk.watch.submit(
+        "leverage",
+        TxType.UPDATE_LEVERAGE,
+        lambda signer, nonce: signer.update_leverage(
+            market_id=0, initial_margin_fraction=500, margin_mode=0, nonce=nonce
+        ),
+        lambda _: None,
+    )
+    assert await desk.sender.drain(5.0)
+    assert desk.recoveries.halt is None
+
+
+async def test_what_was_asked_for_before_a_halt_does_not_end_it(desk: Desk) -> None:
+    before = desk.now
+    await halt(desk)
+    desk.recoveries.heard(before, Reply(Outcome.ACCEPTED, 200))
+    assert desk.recoveries.halt is not None
 
 
 async def test_an_order_whose_index_is_taken_is_looked_up_and_not_rejected(desk: Desk) -> None:

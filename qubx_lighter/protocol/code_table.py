@@ -33,7 +33,7 @@ class Recovery(Enum):
     SPLIT = "a batch goes out again one by one, byte for byte the same; a single transaction is rejected"
     BACK_OFF = "a rejection, cause RATE_LIMITED; subscriptions and reads slow down"
     RELOAD_MARKETS = "a rejection; the markets are loaded anew, at most once a minute"
-    HALT = "a rejection; new orders and amends stop here until the venue takes a cancel; one error event"
+    HALT = "a rejection; new orders and amends stop here until the venue takes something again; one error event"
     NEW_TOKEN = "a new auth token is minted and the channel subscribed with it; a transaction is rejected"  # noqa: S105 - words
     NOTHING_THERE = "a read finds nothing; a transaction is rejected"
     UNSUBSCRIBE_FIRST = "the channel is unsubscribed, then subscribed again, since no snapshot would come"

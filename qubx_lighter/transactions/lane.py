@@ -43,7 +43,7 @@ from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.admission import Admission
 from qubx_lighter.transactions.exchange import Exchanges, Item, Listener, Queued
 from qubx_lighter.transactions.resync import Resync, is_rate_limit, may_pass
-from qubx_lighter.transactions.transaction import Gate, Reply, Rest, Sent, Socket, Transaction
+from qubx_lighter.transactions.transaction import Gate, Reply, Rest, Sent, Socket
 
 _NONCE_WINDOW: Final = 16  # of single transactions; what is behind a refused one has to go out again
 _BATCHES_UNDER_WAY: Final = 3
@@ -77,7 +77,7 @@ class Lane:
         signer: the key.
         settings: times and sizes.
         gate: the budget, or None.
-        on_outcome: told of every outcome, before the transaction's own listener.
+        on_outcome: told of every outcome, with when it was asked for, before the transaction's own listener.
         on_stranger: called with the evidence, once, when somebody else signs with this key.
     """
 
@@ -91,7 +91,7 @@ class Lane:
         signer: Signer,
         settings: LaneSettings,
         gate: Gate | None,
-        on_outcome: Callable[[Transaction, Reply], None],
+        on_outcome: Callable[[float, Reply], None],
         on_stranger: Callable[[str], None],
     ) -> None:
         self._loop = loop
@@ -365,7 +365,7 @@ class Lane:
         self._lineup.done(entry)
         self._admission.forget(entry)
         self._notify()
-        self._call(entry, partial(self._on_outcome, entry.transaction), reply)
+        self._call(entry, partial(self._on_outcome, entry.asked_at), reply)
         self._call(entry, entry.transaction.on_reply, reply)
 
     def _withdraw(self, ended: Iterable[Queued]) -> None:

@@ -46,7 +46,7 @@ class TransactionSender:
         retry_pause_s: pause before a second resend, growing by itself with each further one.
         batch_size: how many transactions that wait together may leave as one message; the venue takes up to 15 on a socket.
         gate: the budget that they pass; none by default.
-        on_outcome: told of every outcome, before the transaction's own listener.
+        on_outcome: told of every outcome, with when it was asked for, before the transaction's own listener.
         on_stranger: called on the loop with an API key index and the evidence, once for each key that somebody else uses.
         clock: seconds, the same on every thread; not the loop's, which may stand still while the loop does.
     """
@@ -63,7 +63,7 @@ class TransactionSender:
         retry_pause_s: float = _RETRY_PAUSE_S,
         batch_size: int = 1,
         gate: Gate | None = None,
-        on_outcome: Callable[[Transaction, Reply], None] = lambda *_: None,
+        on_outcome: Callable[[float, Reply], None] = lambda *_: None,
         on_stranger: Callable[[int, str], None] = lambda _key, _evidence: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -105,7 +105,7 @@ class TransactionSender:
             else:
                 closed = False
         if closed:
-            self._told(transaction, reply := Reply(Outcome.REFUSED, message="not sent: closed"))
+            self._told(asked_at, reply := Reply(Outcome.REFUSED, message="not sent: closed"))
             transaction.on_reply(reply)
 
     def observe(self, row: TxRow) -> None:
@@ -168,8 +168,8 @@ class TransactionSender:
         in_turn = [self._lanes[(self._turn + number) % len(self._lanes)] for number in range(len(self._lanes))]
         return min(in_turn, key=lambda lane: lane.load)
 
-    def _told(self, transaction: Transaction, reply: Reply) -> None:
+    def _told(self, asked_at: float, reply: Reply) -> None:
         self._finished += 1
         for changed in self._waiters:
             changed.set()
-        self._on_outcome(transaction, reply)
+        self._on_outcome(asked_at, reply)
