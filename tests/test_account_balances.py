@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from qubx.core.basics import OrderOrigin, OrderStatus
-from qubx.core.events import AccountSnapshot, AccountSnapshotEvent, BalanceUpdateEvent
+from qubx.core.events import AccountSnapshot, AccountSnapshotEvent, BalanceUpdateEvent, DealEvent
 
 from qubx_lighter.connector import LighterConnector
+from qubx_lighter.sim.faults import Kind
 from qubx_lighter.sim.model import commands
 from tests.live import ETH, MAKER, US, Desk, LiveVenue, desk_on
 
@@ -133,6 +134,21 @@ def test_a_spot_holding_is_a_balance_that_qubx_makes_a_position_of(desk: Desk, v
     assert (total(desk), held) == (money(venue), total_of(told, "ETH"))
     desk.cancel(resting)
     desk.until(lambda: desk.account.get_balance("ETH", "LIGHTER").locked == 0.0)
+
+
+@pytest.mark.parametrize("late", ["account_all_trades", "account_all_assets", "user_stats", "account_all_orders"])
+def test_the_money_of_a_spot_trade_is_counted_once_in_whatever_order_its_frames_come(
+    late: str, desk: Desk, venue: LiveVenue
+) -> None:
+    for amount in (1.0, -0.5, 0.5):
+        venue.fault(Kind.REORDER, f"{late}:{US}")
+        price = 3001.0 if amount > 0 else 2999.0
+        known = len(desk.of_type(DealEvent))
+        desk.until_status(desk.submit(SPOT_NAME, amount, price, tif="ioc"), OrderStatus.FILLED)
+        desk.until(lambda: len(desk.of_type(DealEvent)) > known)  # noqa: B023 - called before the next turn
+        desk.until(lambda: total(desk) == money(venue))
+        desk.until_status(desk.submit("ETH-USDC", amount / 10, price, tif="ioc"), OrderStatus.FILLED)
+        desk.until(lambda: total(desk) == money(venue))
 
 
 def test_in_unified_mode_spot_and_perpetuals_share_the_money(venue: LiveVenue) -> None:

@@ -60,6 +60,7 @@ class Wallet:
     _cash_time: dt_64 | None = None
     _assets: dict[str, wire.AssetRow] | None = None
     _assets_time: dt_64 | None = None
+    _spot_time: dt_64 | None = None  # of the frame that last changed the collateral asset's spot balance
     _allocated: dict[int, float] | None = None
     _assets_pushed: bool = False  # the channel tells them: what REST says is older
     _positions_pushed: bool = False
@@ -100,6 +101,8 @@ class Wallet:
         before = self._assets or {}
         gone = [name for name in before if complete and name not in taken]
         self._assets = known | taken
+        if _spot(before.get(self.collateral)) != _spot(self._assets.get(self.collateral)):
+            self._spot_time = time
         self._assets_pushed, self._assets_time = True, time
         pushes = self._cash_push() if self.collateral in taken or self.collateral in gone else []
         changed = [*taken.values(), *(wire.AssetRow(symbol=name, asset_id=before[name].asset_id) for name in gone)]
@@ -126,6 +129,8 @@ class Wallet:
         time = self._cash_time
         if self._cash.unified and self._assets_time is not None:
             time = self._assets_time  # the total is the assets' there
+        elif self._spot_time is not None:
+            time = max(time, self._spot_time)  # or Qubx would book the spot trades in it once more
         return [Push(self._cash_balance(self._cash, self._assets, self._allocated, time), time)]
 
     def _cash_balance(
@@ -155,6 +160,10 @@ class Wallet:
             total=total,
             last_update_time=time,
         )
+
+
+def _spot(row: wire.AssetRow | None) -> float:
+    return 0.0 if row is None else row.balance
 
 
 # --- margin figures --------------------------------------------------------------------------------------------------

@@ -164,7 +164,20 @@ def test_a_push_adds_the_newest_of_each_part(wallet: Wallet) -> None:
     assert (("USDC", 1015.5, 890.0, 125.5), TIME) == (amounts(push.balance), push.as_of)
     assert [] == wallet.on_positions(isolated, complete=False), "a row that says nothing new about money"
     (push,) = wallet.on_assets([asset_row(USDC, balance="4.5")], LATER, complete=False)
-    assert (("USDC", 1020.0, 894.5, 125.5), TIME) == (amounts(push.balance), push.as_of)
+    assert (("USDC", 1020.0, 894.5, 125.5), LATER) == (amounts(push.balance), push.as_of)
+
+
+def test_a_push_is_as_new_as_the_spot_balance_in_it_and_a_later_one_never_older(wallet: Wallet) -> None:
+    wallet.of_account(account_row(assets=[USDC]), TIME)
+    first, second, third, fourth, fifth = (TIME + np.timedelta64(step, "ms") for step in range(1, 6))
+    pushes = wallet.on_stats(stats("1000.0", "900.0"), first)
+    pushes += wallet.on_assets([asset_row(USDC, balance="30.0")], third, complete=False)  # a spot trade's
+    pushes += wallet.on_stats(stats("999.0", "899.0"), second)
+    pushes += wallet.on_assets([asset_row(USDC, balance="30.0", locked_balance="5.0")], fourth, complete=False)
+    pushes += wallet.on_stats(stats("998.0", "898.0"), fifth)
+    assert [(1000.0, first), (1030.0, third), (1029.0, third), (1029.0, third), (1028.0, fifth)] == [
+        (push.balance.total, push.as_of) for push in pushes
+    ], "what says nothing new of the spot balance vouches for no deal of a perpetual"
 
 
 def test_the_free_margin_of_isolated_positions_is_not_free(wallet: Wallet) -> None:
