@@ -146,7 +146,7 @@ class OrderPlanner:
         """
         if order.price is None:
             raise InvalidOrderParameters(f"{order.client_order_id} is a market order: it cannot be amended")
-        lots = self._amended_lots(order, market, quantity)
+        lots = self._amended_lots(order, market, quantity, row)
         wanted = order.price if price is None else price
         is_ask = (
             order.side == "SELL" if row is None else row.is_ask
@@ -157,7 +157,7 @@ class OrderPlanner:
         after = self._after_amended_trigger(order, wanted, row, is_ask=is_ask)
         return Amendment(lots, _ticks(market, after, up=is_ask), _ticks(market, wanted, up=is_ask), self_trade)
 
-    def _amended_lots(self, order: Order, market: Market, quantity: float | None) -> int:
+    def _amended_lots(self, order: Order, market: Market, quantity: float | None, row: OrderRow | None) -> int:
         if not order.quantity:
             if quantity is not None:
                 raise InvalidOrderParameters(
@@ -165,12 +165,15 @@ class OrderPlanner:
                 )
             return 0
         total = order.quantity if quantity is None else quantity
-        if total <= order.filled_quantity:
+        filled = max(order.filled_quantity, 0.0 if row is None else row.filled_base_amount)
+        filled_lots = round(filled * 10**market.scale.size_decimals)  # Qubx adds up floats: 0.7999999999999999 is 0.8
+        lots = 0 if total <= 0 else _lots(market, total)
+        if lots <= filled_lots:
             raise InvalidOrderParameters(
-                f"new total {total} of {order.client_order_id} is not above the filled {order.filled_quantity}: "
+                f"new total {total} of {order.client_order_id} is not above the filled {market.scale.size(filled_lots)}: "
                 "Lighter would close the order; cancel it instead"
             )
-        return _lots(market, total)
+        return lots
 
     def _after_amended_trigger(self, order: Order, trigger: float, row: OrderRow | None, *, is_ask: bool) -> float:
         """Give the limit of a stop order with a new trigger: the one it has, or the bound at the same distance."""

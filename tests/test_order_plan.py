@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from qubx.core.basics import Instrument, Order, OrderRequest
 from qubx.core.exceptions import InvalidOrderParameters, NotSupported
 from qubx.core.series import Quote
@@ -458,6 +459,24 @@ def test_an_amend_takes_the_new_total_and_what_is_not_named_stays(desk: Desk) ->
     for total in (0.2, 0.1):
         with pytest.raises(InvalidOrderParameters, match=r"is not above the filled 0\.2: Lighter would close"):
             desk.amend(order, quantity=total)
+
+
+@pytest.mark.parametrize("steps", [[0.1] * 8, [0.1] * 3, [0.7, 0.1], [0.3]])
+def test_an_amend_to_what_is_filled_is_refused_however_the_fills_add_up(desk: Desk, steps: list[float]) -> None:
+    order = desk.order("LIMIT", 1.0, 3990.0)
+    order.filled_quantity = sum(steps)
+    filled = round(order.filled_quantity, 4)
+    with pytest.raises(InvalidOrderParameters, match="not above the filled"):
+        desk.amend(order, quantity=filled)
+    assert round(filled * 10_000) + 1 == desk.amend(order, quantity=round(filled + 0.0001, 4))[0]
+
+
+def test_an_amend_to_what_the_venue_has_filled_and_qubx_has_not_heard_of_is_refused(desk: Desk) -> None:
+    order, row = desk.order("LIMIT", 1.0, 3990.0), replace(stop_row("limit", 3990.0, "open"), filled_base_amount=0.4)
+    order.filled_quantity = 0.3
+    with pytest.raises(InvalidOrderParameters, match=r"not above the filled 0\.4"):
+        desk.amend(order, quantity=0.4, row=row)
+    assert 4001 == desk.amend(order, quantity=0.4001, row=row)[0]
 
 
 def test_an_amend_of_a_stop_moves_its_trigger_and_the_bound_behind_it(desk: Desk) -> None:
