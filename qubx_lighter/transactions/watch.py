@@ -24,6 +24,7 @@ from qubx_lighter.signer import Signer
 from qubx_lighter.transactions.sender import Reply, Sent, Transaction, TransactionSender
 
 _LOOK_UP_S: Final = 10.0
+_FIRST_LOOK_UP_S: Final = 2.0  # what was sent before the stream was subscribed never shows there
 _LOOK_UPS: Final = 6
 _PENDING: Final = 1
 
@@ -54,7 +55,7 @@ class TransactionWatch:
         find: asks the venue for a transaction by its hash; None while it knows none.
         loop: where the asking happens.
         api_key_index: the first key, which signs what is of no order.
-        look_up_s: between an answer and the first question, and between two questions.
+        look_up_s: between two questions; between an answer and the first one too, unless that is more than 2 s.
     """
 
     def __init__(
@@ -145,8 +146,8 @@ class TransactionWatch:
         task.add_done_callback(self._tasks.discard)
 
     async def _look_up(self, followed: _Followed) -> None:
-        for _ in range(_LOOK_UPS):
-            await asyncio.sleep(self._look_up_s)
+        for number in range(_LOOK_UPS):
+            await asyncio.sleep(self._look_up_s if number else min(self._look_up_s, _FIRST_LOOK_UP_S))
             if not followed.keys:
                 return
             try:
