@@ -32,16 +32,24 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": paths, "QUBX_LOG_FOLDER": str(folder / "logs")}
 
 
-def stir(venue: LiveVenue) -> None:
-    """Have the maker change its mind, so that there are quotes to act on."""
-    for market_id, ticks in ((ETH, 399_900), (BTC, 999_990)):
-        index = venue.rest(market_id, ticks, 100, is_ask=False)
-        venue.execute(commands.CancelOrder(MAKER, market_id, index))
+class Fickle:
+    """A maker that adds to its bids, or takes that back, each time: what comes and goes within one frame shows no quote."""
+
+    def __init__(self, venue: LiveVenue) -> None:
+        self.venue = venue
+        self._added: dict[int, int] = {}  # market -> order
+
+    def changes_its_mind(self) -> None:
+        for market_id, ticks in ((ETH, 399_900), (BTC, 999_990)):
+            if market_id in self._added:
+                self.venue.execute(commands.CancelOrder(MAKER, market_id, self._added.pop(market_id)))
+            else:
+                self._added[market_id] = self.venue.rest(market_id, ticks, 100, is_ask=False)
 
 
-def wait_for(condition: Callable[[], object], running: subprocess.Popen[str], venue: LiveVenue) -> None:
+def wait_for(condition: Callable[[], object], running: subprocess.Popen[str], maker: Fickle) -> None:
     """Wait for what a run does at the venue, while the market moves."""
-    until(condition, running, every_s=0.05, meanwhile=lambda: stir(venue), shown=venue.truth)
+    until(condition, running, every_s=0.1, meanwhile=maker.changes_its_mind, shown=maker.venue.truth)
 
 
 def test_orders_of_a_killed_run_are_cancelled_by_the_next_one(venue: LiveVenue, tmp_path: Path) -> None:
@@ -52,17 +60,17 @@ def test_orders_of_a_killed_run_are_cancelled_by_the_next_one(venue: LiveVenue, 
         rows = venue.ask(venue.engine.inactive_orders, US)
         return {row.status for row in rows if row.order_index in indexes}
 
-    run, env = command(tmp_path, venue), environment(tmp_path)
+    run, env, maker = command(tmp_path, venue), environment(tmp_path), Fickle(venue)
     with process(run, cwd=tmp_path, env=env) as first:
-        wait_for(lambda: len(working()) == 4, first, venue)  # both sides of both markets
+        wait_for(lambda: len(working()) == 4, first, maker)  # both sides of both markets
         first.send_signal(signal.SIGKILL)
         first.wait(PATIENCE_S)
     left_behind = working()
     assert 4 == len(left_behind), "the orders of a killed run rest at the venue"
     with process(run, cwd=tmp_path, env=env) as second:
-        wait_for(lambda: not working() & left_behind, second, venue)
+        wait_for(lambda: not working() & left_behind, second, maker)
         assert {"canceled"} == statuses(left_behind)
-        wait_for(lambda: len(working()) == 4, second, venue)  # and it quotes anew
+        wait_for(lambda: len(working()) == 4, second, maker)  # and it quotes anew
         second.send_signal(signal.SIGINT)
         output, _ = second.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in output
