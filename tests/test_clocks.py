@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from qubx.core.basics import OrderStatus
 from qubx.core.events import AccountSnapshotEvent, DealEvent
 
+from qubx_lighter.client import LighterClient
+from qubx_lighter.protocol import wire
 from qubx_lighter.sim.faults import Kind
 from tests.live import ETH, US, Desk, LiveVenue, desk_on
 
@@ -48,6 +52,30 @@ def test_a_fill_right_after_a_snapshot_that_put_the_size_right_counts_on_top_of_
         buy(desk)
         desk.until_equal()
         assert {ETH: 30_000} == desk.view()["positions"]
+
+
+@pytest.mark.parametrize("stamp_us", [lambda _: 0, lambda us: us - 60_000_000], ids=["none", "old"])
+def test_a_deal_that_a_snapshot_holds_is_not_counted_again_whatever_the_row_is_stamped_with(
+    venue: LiveVenue, monkeypatch: pytest.MonkeyPatch, stamp_us: Callable[[int], int]
+) -> None:
+    fetch = LighterClient.account
+
+    async def account(client: LighterClient, index: int) -> wire.AccountRow:
+        row = await fetch(client, index)
+        row.transaction_time = stamp_us(row.transaction_time)
+        return row
+
+    monkeypatch.setattr(LighterClient, "account", account)
+    with desk_on(venue) as desk:
+        buy(desk)
+        desk.until_equal()
+        venue.fault(Kind.LOSE, f"account_all_trades:{US}")
+        buy(desk)
+        snapshot(desk)
+        venue.drop_connections()  # what is fetched after it has the deal that the snapshot holds
+        desk.until(lambda: len(desk.of_type(DealEvent)) == 2)
+        desk.until_equal()
+        assert {ETH: 20_000} == desk.view()["positions"]
 
 
 @SKEWS

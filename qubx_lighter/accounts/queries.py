@@ -147,10 +147,7 @@ class AccountQueries:
         await self._know_markets(account, orders or [])
         on_orders(orders or [])
         self._on_account(account)
-        # Qubx books a deal later than this on top of the row, and deals have the venue's time: ours, which may be ahead of it,
-        # would hide the deals of as long. All before `as_of` is in the row.
-        stamp_ns = units.time_ns(account.transaction_time)
-        time = to_dt64(stamp_ns or self._clock.at(to_ns(as_of)))
+        time = to_dt64(self._holds_until(account, to_ns(as_of)))
         converter = self._converter
         balances = self._wallet.of_account(account, time)
         margin = figures(
@@ -170,6 +167,17 @@ class AccountQueries:
 
     def _maintenance_fraction(self, market_id: int) -> float:
         return self._instruments.market_by_id(market_id).maintenance_margin_fraction / MARGIN_FRACTION_SCALE
+
+    def _holds_until(self, account: wire.AccountRow, as_of_ns: int) -> int:
+        """Tell the venue's time until which all deals are in the row: Qubx books later ones on top of it.
+
+        Deals have the venue's time, so ours, which may be ahead, would hide as many. The row's own stamp may be of the newest
+        transaction that the account itself sent (nobody says): what others traded with it since is in the row all the same.
+        """
+        stamp_ns = units.time_ns(account.transaction_time)
+        if stamp_ns and not self._clock.is_known:
+            return stamp_ns
+        return max(stamp_ns, self._clock.at(as_of_ns))
 
     async def _orders(self) -> list[wire.OrderRow]:
         """List the working orders; those of a binary option have no place in Qubx."""
