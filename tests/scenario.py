@@ -508,5 +508,17 @@ class Scenario:
     def _until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline, (self._venue.truth(), self._view(), self._desk.events[-5:])
+            assert time.monotonic() < deadline, self._difference()
             self._listen(0.05)
+
+    def _difference(self) -> str:
+        """Tell what is not settled, for whoever reads a failure."""
+        truth, view = self._venue.truth(), self._view()
+        waiting = [order for order in self._desk.account.get_orders().values() if order.status in IN_FLIGHT]
+        unlike = {
+            index: (truth["orders"].get(index), view["orders"].get(index))
+            for index in truth["orders"].keys() | view["orders"].keys()
+            if truth["orders"].get(index) != view["orders"].get(index)
+        }
+        figures = {name: (truth[name], view[name]) for name in truth if name != "orders" and truth[name] != view[name]}
+        return f"venue and Qubx differ in orders {unlike} and in {figures}; in flight: {waiting}"
