@@ -49,6 +49,7 @@ from qubx_lighter.websocket import LighterWebSocketManager
 
 _RECOVERY_PAUSE_S: Final = 30.0
 _RENEWAL_S: Final = 0.5  # the channels are renewed one after another
+_DOUBT_S: Final = 6.0  # Qubx stands by a cancel or an amend for 5 s, whatever a snapshot shows
 _SETTLE_S: Final = 0.25  # frames that a REST reply overtook arrive before the snapshot is handed on
 
 
@@ -170,6 +171,8 @@ class LighterAccountProcessor:
             time_provider=time_provider,
         )
         self._snapshot_lock: asyncio.Lock | None = None  # made on the loop
+        self._doubt: asyncio.TimerHandle | None = None
+        self._doubts = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
         self._subscribed: dict[str, int] = {}  # channel -> the connection on which it was last acknowledged
@@ -208,6 +211,8 @@ class LighterAccountProcessor:
     async def close(self) -> None:
         """End what is under way."""
         self._introductions.close()
+        if self._doubt is not None:
+            self._doubt.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -231,6 +236,21 @@ class LighterAccountProcessor:
     def request_snapshot(self, *, include_orders: bool) -> None:
         """Fetch positions, balances and, if wanted, orders, and emit one snapshot, or none; thread-safe."""
         self._spawn(self._snapshot(include_orders=include_orders))
+
+    def settle_doubt(self) -> None:
+        """Show Qubx how orders stand, once it believes it: a cancel or an amend may have been done or not. On the loop.
+
+        Qubx asks after an order that it has sent, but not after one that it has asked to be cancelled or amended: that would
+        be pending for up to five minutes.
+        """
+        self._doubts += 1
+        if self._doubt is None:
+            self._doubt = self._loop.call_later(_DOUBT_S, self._end_doubt, self._doubts)
+
+    def _end_doubt(self, doubts: int) -> None:
+        more = self._doubts > doubts  # which came too late for this snapshot
+        self._doubt = self._loop.call_later(_DOUBT_S, self._end_doubt, self._doubts) if more else None
+        self._run_task(self._snapshot(include_orders=True))
 
     def request_order_status(self, order: Order) -> None:
         """Look one order up and emit what became of it; thread-safe, reads ``order`` now."""
@@ -378,16 +398,21 @@ class LighterAccountProcessor:
         """Fetch a snapshot, and tell the deals in it first.
 
         Qubx takes a position from a snapshot as it is, and a deal that comes later than it only as a profit at the average
-        price that the position has by then, which is not the one that it had.
+        price that the position has by then, which is not the one that it had. So deals that the positions hold and no frame
+        has brought yet are fetched.
         """
         if self._snapshot_lock is None:
             self._snapshot_lock = asyncio.Lock()
         async with self._snapshot_lock:
             connection, followed = self._connections, self._follows()
             try:
-                snapshot = await self._queries.snapshot(include_orders=include_orders, on_orders=self._orders.listed)
+                snapshot, until_ns = await self._queries.snapshot(
+                    include_orders=include_orders, on_orders=self._orders.listed
+                )
                 await asyncio.sleep(_SETTLE_S)
-                if not (followed and self._follows() and connection == self._connections):
+                sizes = {position.instrument: position.quantity for position in snapshot.positions or []}
+                followed = followed and self._follows() and connection == self._connections
+                if not (followed and self._deals.sizes.explain(sizes, until_ns)):
                     await self._catch_up_deals()
             except LighterError as error:
                 self._stats["failed_snapshots"] += 1
@@ -396,6 +421,7 @@ class LighterAccountProcessor:
             if snapshot.open_orders is not None:
                 snapshot = replace(snapshot, open_orders=self._orders.newest(snapshot.open_orders))
             self._stats["snapshots"] += 1
+            self._deals.sizes.restart(sizes, until_ns)
             self._introductions.whole_told(snapshot.as_of)
             self._emit(AccountSnapshotEvent(instrument=None, snapshot=snapshot))
         if self._started and self._funding_task is None:

@@ -68,6 +68,7 @@ class LighterBroker:
         latest: gives the venue's newest row of an order.
         standing: gives that of the working order that has a client order index.
         on_group: called when the venue took a group, of whose other orders Qubx learns from a snapshot.
+        on_doubt: called when nobody knows whether the venue did what was asked of an order that it has.
 
     Attributes:
         maker_only: whether the API key may place nothing but post-only orders.
@@ -91,6 +92,7 @@ class LighterBroker:
         latest: Callable[[Order], OrderRow | None] = lambda _: None,
         standing: Callable[[int], OrderRow | None] = lambda _: None,
         on_group: Callable[[], None] = lambda: None,
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._instruments = instruments
@@ -107,6 +109,7 @@ class LighterBroker:
         self._latest = latest
         self._standing = standing
         self._on_group = on_group
+        self._on_doubt = on_doubt
         self._planner = OrderPlanner(
             settings=settings,
             index_of=self._new_index,
@@ -269,6 +272,8 @@ class LighterBroker:
             if reply.withdrawn:
                 self._withdrawn(request)
                 return
+            if reply.outcome is Outcome.UNKNOWN and request.kind is not TxType.CREATE_ORDER:
+                self._on_doubt()
             if reply.outcome is not Outcome.REFUSED:
                 return
             logger.debug("lighter: {} refused: {} {}", request, reply.code, reply.message)

@@ -55,7 +55,7 @@ def test_a_fill_right_after_a_snapshot_that_put_the_size_right_counts_on_top_of_
 
 
 @pytest.mark.parametrize("stamp_us", [lambda _: 0, lambda us: us - 60_000_000], ids=["none", "old"])
-def test_a_deal_that_a_snapshot_holds_is_not_counted_again_whatever_the_row_is_stamped_with(
+def test_a_deal_whose_frame_is_lost_is_told_before_the_snapshot_that_holds_it_whatever_its_row_is_stamped_with(
     venue: LiveVenue, monkeypatch: pytest.MonkeyPatch, stamp_us: Callable[[int], int]
 ) -> None:
     fetch = LighterClient.account
@@ -68,14 +68,15 @@ def test_a_deal_that_a_snapshot_holds_is_not_counted_again_whatever_the_row_is_s
     monkeypatch.setattr(LighterClient, "account", account)
     with desk_on(venue) as desk:
         buy(desk)
-        desk.until_equal()
-        venue.fault(Kind.LOSE, f"account_all_trades:{US}")
-        buy(desk)
         snapshot(desk)
-        venue.drop_connections()  # what is fetched after it has the deal that the snapshot holds
-        desk.until(lambda: len(desk.of_type(DealEvent)) == 2)
-        desk.until_equal()
-        assert {ETH: 20_000} == desk.view()["positions"]
+        venue.fault(Kind.LOSE, f"account_all_trades:{US}")
+        desk.submit("ETH-USDC", -0.5, 3999.0, tif="ioc")
+        desk.until(lambda: venue.truth()["positions"] == {ETH: 5_000})
+        snapshot(desk)
+        told = [event for event in desk.events if isinstance(event, DealEvent | AccountSnapshotEvent)]
+        assert isinstance(told[-1], AccountSnapshotEvent)
+        assert [1.0, -0.5] == [event.deal.amount for event in told if isinstance(event, DealEvent)]
+        assert {ETH: 5_000} == desk.view()["positions"]
 
 
 @SKEWS

@@ -186,3 +186,20 @@ def test_a_book_that_arrives_wrong_is_never_shown_and_heals(kind: Kind, venue: L
         desk.until(lambda: books()[-1].top_bid == 3999.3)
         assert all(book.top_bid < book.top_ask for book in books())
         assert 4001.0 == books()[-1].top_ask
+
+
+@pytest.mark.parametrize(("ask", "transaction"), [("cancel", CANCEL), ("amend", AMEND)])
+def test_what_was_asked_of_an_order_and_never_came_about_is_pending_for_seconds_only(
+    venue: LiveVenue, ask: str, transaction: str
+) -> None:
+    with desk_on(venue) as desk:  # whose account asks for nothing, as Qubx does not for five minutes
+        order = desk.until_status(desk.submit("ETH-USDC", 0.5, 3990.0), OrderStatus.ACCEPTED)
+        venue.fault(Kind.CUT_BEFORE, transaction)
+        if ask == "cancel":
+            desk.cancel(order)
+        else:
+            desk.amend(order, price=3991.0)
+        assert desk.order(order).status in (OrderStatus.PENDING_CANCEL, OrderStatus.PENDING_UPDATE)
+        desk.until_status(order, OrderStatus.ACCEPTED)
+        assert 3990.0 == desk.order(order).price
+        desk.until_equal()

@@ -13,6 +13,7 @@ from qubx.core.basics import Instrument, dt_64
 from qubx.core.errors import create_error_event
 from qubx.core.events import DealEvent, OrderAcceptedEvent, OrderFilledEvent
 
+from qubx_lighter.accounts.sizes import PositionSizes
 from qubx_lighter.client import LighterClient
 from qubx_lighter.handlers.account import AccountConverter, OwnDeal, trade_time_ns
 from qubx_lighter.handlers.forced import forced_trade
@@ -73,6 +74,7 @@ class AccountDeals:
         self._reported: deque[str] = deque(maxlen=_REMEMBERED)
         self._last_ms = 0
         self._hole_ms: int | None = None  # where what a lost connection missed begins, until that was fetched
+        self.sizes: Final = PositionSizes()
         self.stats = {"deals": 0, "recovered_deals": 0}
 
     def start(self, now_ns: int) -> None:
@@ -112,6 +114,7 @@ class AccountDeals:
                 self._of_unseen[int(own.venue_id)] = row.market_id
                 if len(self._of_unseen) > _REMEMBERED:
                     del self._of_unseen[next(iter(self._of_unseen))]
+            self.sizes.traded(own.instrument, trade_time_ns(row), own.deal.amount)
             self.stats["deals"] += 1
             self.stats["recovered_deals"] += recovered
             forgotten = own.has_order and self._may_be_forgotten(int(own.venue_id))

@@ -133,10 +133,10 @@ class AccountQueries:
 
     async def snapshot(
         self, *, include_orders: bool, on_orders: Callable[[list[wire.OrderRow]], None] = lambda _: None
-    ) -> AccountSnapshot:
-        """Fetch the whole account; ``as_of`` is the local time before the first request.
+    ) -> tuple[AccountSnapshot, int]:
+        """Fetch the whole account, and the venue's time, ns, until which all deals are in it.
 
-        ``on_orders`` gets the rows of the working orders as soon as they are there.
+        ``as_of`` is the local time before the first request. ``on_orders`` gets the rows of the working orders as soon as they are there.
 
         Raises:
             LighterError: a part could not be fetched, or holds a market that the venue does not list.
@@ -147,7 +147,8 @@ class AccountQueries:
         await self._know_markets(account, orders or [])
         on_orders(orders or [])
         self._on_account(account)
-        time = to_dt64(self._holds_until(account, to_ns(as_of)))
+        until_ns = self._holds_until(account, to_ns(as_of))
+        time = to_dt64(until_ns)
         converter = self._converter
         balances = self._wallet.of_account(account, time)
         margin = figures(
@@ -156,7 +157,7 @@ class AccountQueries:
             self._maintenance_fraction,
             spot_assets=any(row.total and row.currency != self._wallet.collateral for row in balances),
         )
-        return AccountSnapshot(
+        snapshot = AccountSnapshot(
             exchange=converter.exchange,
             as_of=as_of,
             open_orders=None if orders is None else [converter.order(row) for row in orders],
@@ -164,6 +165,7 @@ class AccountQueries:
             balances=balances,
             **margin._asdict(),
         )
+        return snapshot, until_ns
 
     def _maintenance_fraction(self, market_id: int) -> float:
         return self._instruments.market_by_id(market_id).maintenance_margin_fraction / MARGIN_FRACTION_SCALE

@@ -130,6 +130,7 @@ class TradingAccount:
             latest=self._processor.latest,
             standing=self._processor.standing,
             on_group=partial(self._processor.request_snapshot, include_orders=True),
+            on_doubt=self._processor.settle_doubt,
         )
         margin = IsolatedMargin(
             instruments=gateway.instruments,

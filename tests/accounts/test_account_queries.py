@@ -188,9 +188,10 @@ async def test_positions_have_the_venues_time_and_the_snapshot_has_ours(ahead_s:
         ],
         "transaction_time": venue_ns // 1000 - 7 if stamped else 0,
     }
-    snapshot = await (await venue.queries(clock)).snapshot(include_orders=False)
+    snapshot, until_ns = await (await venue.queries(clock)).snapshot(include_orders=False)
     assert np.datetime64(local_ns, "ns") == snapshot.as_of
     assert snapshot.positions is not None
     assert snapshot.balances is not None
     expected = np.datetime64(venue_ns - 7_000 if stamped else venue_ns - 40_000_000, "ns")
+    assert expected == np.datetime64(until_ns, "ns")
     assert {expected} == {row.last_update_time for row in (*snapshot.positions, *snapshot.balances)}
