@@ -29,7 +29,7 @@ from qubx_lighter.sim.model.specs import MarketSpec
 from qubx_lighter.websocket_pool import LighterWebSocketPool
 
 MARKETS = 20
-FRAMES = int(os.environ.get("GAP_FRAMES", "20000"))  # 100,000 for the whole of the promise
+FRAMES = int(os.environ.get("GAP_FRAMES", "100000"))
 DROP_EVERY = 500
 BATCH_US = 50_000
 HEALED_US = 1_000_000
