@@ -322,21 +322,24 @@ def clear(plugin: Plugin, client_ids: Iterable[str]) -> None:
 
 async def sign_alone(signer: Any, count: int, rate: float) -> list[float]:
     """Sign so many orders, paced as they are; milliseconds each."""
+    from qubx_lighter.constants import OrderType, TimeInForce  # noqa: PLC0415 - loaded long ago
+    from qubx_lighter.protocol.order_table import OrderFields  # noqa: PLC0415 - as above
+
     took = []
     for number in range(count):
         start = time.perf_counter()
-        await signer.create_order(
+        order = OrderFields(
             market_id=ETH,
             client_order_index=1 + number,
             base_lots=100,
             price_ticks=300_000,
             is_ask=False,
-            order_type=0,
-            time_in_force=1,
+            order_type=OrderType.LIMIT,
+            time_in_force=TimeInForce.GTT,
             reduce_only=False,
             order_expiry_ms=int(time.time() * 1000) + DAYS_28_MS,
-            nonce=number,
         )
+        await signer.create_order(order, nonce=number)
         took.append(1e3 * (time.perf_counter() - start))
         if rate:
             await asyncio.sleep(max(1 / rate - (time.perf_counter() - start), 0))

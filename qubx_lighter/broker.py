@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from qubx import logger
@@ -38,6 +37,7 @@ from qubx_lighter.transactions.sender import Reply, Sent, Transaction, Transacti
 from qubx_lighter.transactions.watch import End, TransactionWatch
 
 _NS: Final = 1_000_000_000
+_VERBS: Final = {kind: kind.name.lower() for kind in TxType}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,6 @@ class LighterBroker:
             index_of=self._new_index,
             best=self._fresh_quote,
             glance=quotes.quote,
-            now_ms=lambda: self._now_ns() // 1_000_000,
         )
         self.maker_only = False
 
@@ -151,34 +150,51 @@ class LighterBroker:
             NotSupported: an order type that the venue does not have.
         """
         market = self._market(request.instrument)
-        plan = self._planner.plan(request, market)
+        now_ns = self._now_ns()
+        plan = self._planner.plan(request, market, now_ns // 1_000_000)
         if self.maker_only:
             refuse_for_maker_only(plan)
-        reduces = all(order.reduce_only for order in plan.orders)
-        client_id = request.client_id or ""  # the planner insists on one
-        kind = TxType.CREATE_ORDER
-        price = market.scale.price(plan.orders[0].price_ticks)
-        moved = price if request.order_type == "LIMIT" and price != request.price else None
-        if plan.grouping is None:
-            asked = Request(kind, client_id, market.market_id, price=moved)
-            sign = partial(Signer.create_order, **plan.orders[0]._asdict(), self_trade=plan.self_trade)
-            self._send(asked, sign, self._order_refused, reduces=reduces)
-            return
-        asked = Request(kind, client_id, market.market_id, price=moved, tx_type=TxType.CREATE_GROUPED_ORDERS)
-        sign_group = partial(
-            Signer.create_grouped_orders,
-            grouping=plan.grouping,
-            orders=plan.orders,
-            self_trade=plan.self_trade,
+        orders, grouping, self_trade = plan
+        price = market.scale.price(orders[0].price_ticks)
+        asked = Request(
+            TxType.CREATE_ORDER,
+            request.client_id or "",  # the planner insists on one
+            market.market_id,
+            price=price if request.order_type == "LIMIT" and price != request.price else None,
+            asked_ns=now_ns,
         )
-        self._send(asked, sign_group, self._order_refused, self._on_group, reduces=reduces)
+        if grouping is None:
+            order = orders[0]
+            self._send(
+                asked,
+                lambda signer, nonce: signer.create_order(order, self_trade=self_trade, nonce=nonce),
+                self._order_refused,
+                reduces=order.reduce_only,
+            )
+            return
+        asked.tx_type = TxType.CREATE_GROUPED_ORDERS
+        self._send(
+            asked,
+            lambda signer, nonce: signer.create_grouped_orders(
+                grouping=grouping, orders=orders, self_trade=self_trade, nonce=nonce
+            ),
+            self._order_refused,
+            self._on_group,
+            reduces=all(order.reduce_only for order in orders),
+        )
 
     def cancel(self, order: Order) -> None:
         """Queue a cancel, by the venue's id where it is known, else by ours."""
         market = self._market(order.instrument)
-        sign = partial(Signer.cancel_order, market_id=market.market_id, index=self._converter.index_of(order))
-        request = Request(TxType.CANCEL_ORDER, order.client_order_id, market.market_id, order.venue_order_id)
-        self._send(request, sign, self._cancel_refused)
+        market_id, index = market.market_id, self._converter.index_of(order)
+        request = Request(
+            TxType.CANCEL_ORDER, order.client_order_id, market_id, order.venue_order_id, asked_ns=self._now_ns()
+        )
+        self._send(
+            request,
+            lambda signer, nonce: signer.cancel_order(market_id=market_id, index=index, nonce=nonce),
+            self._cancel_refused,
+        )
 
     def amend(self, order: Order, price: float | None, quantity: float | None) -> None:
         """Queue an amend; ``quantity`` is the new total, which is what the venue takes, ``price`` of a stop its trigger.
@@ -189,16 +205,23 @@ class LighterBroker:
         """
         market = self._market(order.instrument)
         amendment = self._planner.amendment(order, market, price, quantity, self._latest(order))
-        sign = partial(
-            Signer.modify_order,
-            market_id=market.market_id,
-            index=self._converter.index_of(order),
-            **amendment._asdict(),
-        )
+        market_id, index = market.market_id, self._converter.index_of(order)
         request = Request(
-            TxType.MODIFY_ORDER, order.client_order_id, market.market_id, order.venue_order_id, price, quantity
+            TxType.MODIFY_ORDER,
+            order.client_order_id,
+            market_id,
+            order.venue_order_id,
+            price,
+            quantity,
+            asked_ns=self._now_ns(),
         )
-        self._send(request, sign, self._amend_refused)
+        self._send(
+            request,
+            lambda signer, nonce: signer.modify_order(
+                market_id=market_id, index=index, **amendment._asdict(), nonce=nonce
+            ),
+            self._amend_refused,
+        )
 
     def cancel_all(self, instrument: Instrument | None = None) -> None:
         """Queue one transaction that cancels every working order of the account, or of one market.
@@ -247,13 +270,12 @@ class LighterBroker:
     def _send(
         self,
         request: Request,
-        sign: Callable[..., Awaitable[SignedTx]],
+        sign: Callable[[Signer, int], Awaitable[SignedTx]],
         refused: Callable[[Request, dict[str, Any]], None],
         accepted: Callable[[], None] = lambda: None,
         *,
         reduces: bool = False,
     ) -> None:
-        request.asked_ns = self._now_ns()
         self._requests.open(request)
         is_cancel = request.kind is TxType.CANCEL_ORDER
         halt = None if is_cancel else self._recoveries.holds_back(reduces=reduces)
@@ -288,9 +310,9 @@ class LighterBroker:
 
         self._sender.submit(
             Transaction(
-                f"{request.kind.name.lower()} {request.client_id}",
+                f"{_VERBS[request.kind]} {request.client_id}",
                 request.tx_type or request.kind,
-                lambda signer, nonce: sign(signer, nonce=nonce),
+                sign,
                 replied,
                 sent,
                 request.client_id,

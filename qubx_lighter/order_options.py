@@ -30,9 +30,11 @@ from qubx.core.exceptions import InvalidOrderParameters
 from qubx_lighter.constants import SelfTradeBehavior, SelfTradeScope
 from qubx_lighter.protocol.order_table import SelfTrade, Terms, select, self_trade_refusal
 
+_LEGS: Final = ("take_profit", "stop_loss")
 _LEG_FIELDS: Final = {"trigger", "limit_price"}
 _BEHAVIORS: Final = {behavior.name.lower(): behavior for behavior in SelfTradeBehavior}
 _SCOPES: Final = {scope.name.lower(): scope for scope in SelfTradeScope}
+_DEFAULT_SELF_TRADE: Final = SelfTrade()
 
 
 class Leg(NamedTuple):
@@ -79,7 +81,7 @@ def legs_of(options: Mapping[str, Any]) -> list[Leg]:
     Raises:
         InvalidOrderParameters: one has no trigger, a price that is none, or something else besides.
     """
-    return [leg for leg in (_leg(options, "take_profit"), _leg(options, "stop_loss")) if leg is not None]
+    return [leg for leg in [_leg(options, name) for name in _LEGS if name in options] if leg is not None]
 
 
 def self_trade_of(options: Mapping[str, Any]) -> SelfTrade:
@@ -88,6 +90,8 @@ def self_trade_of(options: Mapping[str, Any]) -> SelfTrade:
     Raises:
         InvalidOrderParameters: there is no such behaviour.
     """
+    if "self_trade" not in options and "self_trade_scope" not in options:
+        return _DEFAULT_SELF_TRADE
     behavior = _word(options, "self_trade", _BEHAVIORS, SelfTradeBehavior.EXPIRE_MAKER)
     scope = _word(options, "self_trade_scope", _SCOPES, SelfTradeScope.ACCOUNT)
     self_trade = SelfTrade(behavior, scope)

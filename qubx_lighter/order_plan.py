@@ -49,8 +49,7 @@ _WAITING: Final = "pending"
 _LEG_SUFFIXES: Final = {"take_profit": ".tp", "stop_loss": ".sl"}
 
 
-@dataclass(frozen=True, slots=True)
-class OrderPlan:
+class OrderPlan(NamedTuple):
     """What is to be signed: one order, or a group with the order that was asked for first."""
 
     orders: tuple[OrderFields, ...]
@@ -76,17 +75,15 @@ class OrderPlanner:
         index_of: client id -> client_order_index; raises ``ValueError`` where that is not possible.
         best: the best prices by which an order without a price is bounded; raises where there are none.
         glance: the best prices where they are known.
-        now_ms: Qubx's clock.
     """
 
     settings: LighterSettings
     index_of: Callable[[str], int]
     best: Callable[[Instrument], Quote]
     glance: Callable[[Instrument], Quote | None]
-    now_ms: Callable[[], int]
 
-    def plan(self, request: OrderRequest, market: Market) -> OrderPlan:
-        """Plan a new order.
+    def plan(self, request: OrderRequest, market: Market, now_ms: int) -> OrderPlan:
+        """Plan a new order; lifetimes begin at ``now_ms``, Unix milliseconds.
 
         Raises:
             InvalidOrderParameters: it cannot be sent as it is; the text says what is wrong.
@@ -116,7 +113,7 @@ class OrderPlanner:
             time_in_force=terms.time_in_force,
             reduce_only=reduce_only,
             trigger_ticks=_ticks(market, trigger_of(request), up=is_ask) if terms.has_trigger else 0,
-            order_expiry_ms=self._expiry_ms(options, terms, for_legs=bool(legs)),
+            order_expiry_ms=self._expiry_ms(options, terms, now_ms, for_legs=bool(legs)),
         )
         self._check_size(market, request, order)
         if not legs:
@@ -125,7 +122,7 @@ class OrderPlanner:
             raise _wrong(
                 market, "the orders that close a position in a group are reduce-only, which spot orders cannot be"
             )
-        return self._group(request, market, order, legs)
+        return self._group(request, market, order, legs, now_ms)
 
     def amendment(
         self, order: Order, market: Market, price: float | None, quantity: float | None, row: OrderRow | None = None
@@ -241,7 +238,7 @@ class OrderPlanner:
         except ValueError as error:
             raise InvalidOrderParameters(str(error)) from error
 
-    def _expiry_ms(self, options: Mapping[str, Any], terms: Terms, *, for_legs: bool) -> int:
+    def _expiry_ms(self, options: Mapping[str, Any], terms: Terms, now_ms: int, *, for_legs: bool) -> int:
         lifetime_s, twap_s = positive(options, "expires_in_s"), positive(options, "twap_s")
         if twap_s is not None and lifetime_s is not None:
             raise InvalidOrderParameters("a TWAP ends with twap_s: give no expires_in_s")
@@ -249,17 +246,17 @@ class OrderPlanner:
             if lifetime_s is not None and not for_legs:
                 raise InvalidOrderParameters(f"a {terms.order_type.name} order that never rests takes no expires_in_s")
             return 0
-        return self._end_ms(lifetime_s if twap_s is None else twap_s)
+        return self._end_ms(lifetime_s if twap_s is None else twap_s, now_ms)
 
-    def _end_ms(self, lifetime_s: float | None) -> int:
+    def _end_ms(self, lifetime_s: float | None, now_ms: int) -> int:
         if lifetime_s is None:
-            return self.now_ms() + int(self.settings.order_expiry_days * _DAY_MS)
+            return now_ms + int(self.settings.order_expiry_days * _DAY_MS)
         lifetime_ms = round(lifetime_s * 1000)
         if not _SHORTEST_MS <= lifetime_ms <= MAX_ORDER_EXPIRY_MS:
             raise InvalidOrderParameters(
                 f"the venue's orders live 5 minutes to 30 days from their arrival: give 305 s to 30 days, not {lifetime_s:g} s"
             )
-        return self.now_ms() + lifetime_ms
+        return now_ms + lifetime_ms
 
     def _check_size(self, market: Market, request: OrderRequest, order: OrderFields) -> None:
         """Refuse what is too small or too large for the venue; what only reduces a position may be as small as it is."""
@@ -287,7 +284,9 @@ class OrderPlanner:
 
     # --- groups ------------------------------------------------------------------------------------------------------
 
-    def _group(self, request: OrderRequest, market: Market, order: OrderFields, legs: list[Leg]) -> OrderPlan:
+    def _group(
+        self, request: OrderRequest, market: Market, order: OrderFields, legs: list[Leg], now_ms: int
+    ) -> OrderPlan:
         stop = bool(order.trigger_ticks)
         if stop:
             grouping = Grouping.ONE_CANCELS_THE_OTHER
@@ -296,7 +295,7 @@ class OrderPlanner:
         else:
             grouping = Grouping.ONE_TRIGGERS_A_ONE_CANCELS_THE_OTHER
         is_ask = order.is_ask if stop else not order.is_ask
-        expiry_ms = order.order_expiry_ms or self._end_ms(positive(request.options, "expires_in_s"))
+        expiry_ms = order.order_expiry_ms or self._end_ms(positive(request.options, "expires_in_s"), now_ms)
         children = []
         for leg in legs:
             words = "STOP_MARKET" if leg.limit is None else "STOP_LIMIT"

@@ -121,58 +121,23 @@ class Signer:
     # --- transactions ------------------------------------------------------------------------------------------------
 
     async def create_order(
-        self,
-        *,
-        market_id: int,
-        client_order_index: int,
-        base_lots: int,
-        price_ticks: int,
-        is_ask: bool,
-        order_type: int,
-        time_in_force: int,
-        reduce_only: bool,
-        order_expiry_ms: int,
-        nonce: int,
-        trigger_ticks: int = 0,
-        self_trade: SelfTrade = _DEFAULT_SELF_TRADE,
+        self, order: OrderFields, *, nonce: int, self_trade: SelfTrade = _DEFAULT_SELF_TRADE
     ) -> SignedTx:
         """Sign a new order.
 
         Args:
-            market_id: the venue's id of the market.
-            client_order_index: our id, 1 to 2**48 - 1, or 0 for none.
-            base_lots: the size.
-            price_ticks: the limit, or the worst price of an order that takes whatever is there.
-            is_ask: whether it sells.
-            order_type: an ``OrderType``.
-            time_in_force: a ``TimeInForce``.
-            reduce_only: whether it may only reduce the position.
-            order_expiry_ms: 0 for none, else Unix milliseconds.
+            order: what it is; its size is at least one lot.
             nonce: the key's next.
-            trigger_ticks: 0 for none.
             self_trade: what happens where it would meet an order of one's own.
 
         Raises:
             SigningError: a value is out of range, or type, time in force, expiry and trigger do not go together.
         """
-        order = checked_order(
-            OrderFields(
-                market_id=market_id,
-                client_order_index=client_order_index,
-                base_lots=ranged("base_lots", base_lots, 1, MAX_BASE_LOTS),
-                price_ticks=price_ticks,
-                is_ask=is_ask,
-                order_type=order_type,  # type: ignore[arg-type]  # checked there
-                time_in_force=time_in_force,  # type: ignore[arg-type]
-                reduce_only=reduce_only,
-                trigger_ticks=trigger_ticks,
-                order_expiry_ms=order_expiry_ms,
-            )
-        )
+        ranged("base_lots", order.base_lots, 1, MAX_BASE_LOTS)
         return await self._sign(
             TxType.CREATE_ORDER,
             "SignCreateOrder",
-            *order,
+            *checked_order(order),
             *NO_INTEGRATOR,
             *checked_self_trade(self_trade),
             KEEP_NONCE_ORDER,

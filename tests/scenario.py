@@ -24,6 +24,7 @@ from qubx.core.exceptions import InvalidOrderParameters, InvalidOrderTransition
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import OrderType, TimeInForce
 from qubx_lighter.errors import LighterError
+from qubx_lighter.protocol.order_table import OrderFields
 from qubx_lighter.protocol.units import Scale
 from qubx_lighter.signer import Signer, generate_api_key
 from qubx_lighter.sim.model import commands, records
@@ -61,15 +62,17 @@ class OtherClient:
         """Place a limit order that rests."""
         self._send(
             lambda nonce: self._signer.create_order(
-                market_id=market_id,
-                client_order_index=0,
-                base_lots=lots,
-                price_ticks=ticks,
-                is_ask=is_ask,
-                order_type=OrderType.LIMIT,
-                time_in_force=TimeInForce.GTT,
-                reduce_only=False,
-                order_expiry_ms=expiry_ms,
+                OrderFields(
+                    market_id=market_id,
+                    client_order_index=0,
+                    base_lots=lots,
+                    price_ticks=ticks,
+                    is_ask=is_ask,
+                    order_type=OrderType.LIMIT,
+                    time_in_force=TimeInForce.GTT,
+                    reduce_only=False,
+                    order_expiry_ms=expiry_ms,
+                ),
                 nonce=nonce,
             )
         )

@@ -59,7 +59,6 @@ class Desk:
             index_of=ClientIds(4).index_of,
             best=lambda instrument: Quote(0, 3999.0, 4001.0, 1.0, 1.0),
             glance=lambda instrument: Quote(0, 3999.0, 4001.0, 1.0, 1.0),
-            now_ms=lambda: NOW_MS,
         )
 
     def plan(
@@ -83,7 +82,7 @@ class Desk:
             time_in_force=tif,
             options=options,
         )
-        plan = self.planner.plan(request, market)
+        plan = self.planner.plan(request, market, NOW_MS)
         for order in plan.orders:
             refusal = order_refusal(
                 order.order_type,
@@ -388,7 +387,7 @@ def test_a_side_that_is_neither_buy_nor_sell_is_no_buy(desk: Desk, side: str) ->
         time_in_force="gtc",
     )
     with pytest.raises(InvalidOrderParameters, match="neither BUY nor SELL"):
-        desk.planner.plan(request, market)
+        desk.planner.plan(request, market, NOW_MS)
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def order(**changes: Any) -> dict[str, Any]:
         "time_in_force": TimeInForce.GTT,
         "reduce_only": False,
         "order_expiry_ms": EXPIRY,
-        "nonce": 7,
     }
-    return options | changes
+    rest = {name: changes.pop(name) for name in ("nonce", "self_trade") if name in changes}
+    return {"order": OrderFields(**options | changes), "nonce": 7} | rest
 
 
 def fields_of(tx_info: str, *names: str) -> tuple[object, ...]:

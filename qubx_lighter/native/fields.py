@@ -22,6 +22,10 @@ from qubx_lighter.protocol.order_table import OrderFields, SelfTrade, order_refu
 MAX_TIME_MS: Final = 2**48 - 1
 NO_INTEGRATOR: Final = (0, 0, 0)  # account and fees: none attached, ever
 KEEP_NONCE_ORDER: Final = 0  # each nonce is exactly the last plus one
+_LAST_ORDER_TYPE: Final = max(OrderType)
+_LAST_TIME_IN_FORCE: Final = max(TimeInForce)
+_LAST_BEHAVIOR: Final = max(SelfTradeBehavior)
+_LAST_SCOPE: Final = max(SelfTradeScope)
 _MAX_MARKET_ID: Final = 2**15 - 1  # what every release of the signer so far accepts
 _MAX_INDEX: Final = 2**60 - 1  # of a cancel or amend: a client index below 2**48, a venue order index above
 
@@ -49,8 +53,8 @@ def checked_order(order: OrderFields) -> tuple[int, ...]:
         ranged("base_lots", order.base_lots, 0, MAX_BASE_LOTS),
         ranged("price_ticks", order.price_ticks, 1, MAX_PRICE_TICKS),
         ranged("is_ask", order.is_ask, 0, 1),
-        ranged("order_type", order.order_type, 0, max(OrderType)),
-        ranged("time_in_force", order.time_in_force, 0, max(TimeInForce)),
+        ranged("order_type", order.order_type, 0, _LAST_ORDER_TYPE),
+        ranged("time_in_force", order.time_in_force, 0, _LAST_TIME_IN_FORCE),
         ranged("reduce_only", order.reduce_only, 0, 1),
         ranged("trigger_ticks", order.trigger_ticks, 0, MAX_PRICE_TICKS),
         ranged("order_expiry_ms", order.order_expiry_ms, 0, MAX_TIME_MS),
@@ -68,8 +72,8 @@ def checked_order(order: OrderFields) -> tuple[int, ...]:
 
 def checked_self_trade(self_trade: SelfTrade) -> tuple[int, int]:
     """Return behavior and scope, which go together."""
-    behavior = ranged("self-trade behavior", self_trade.behavior, 0, max(SelfTradeBehavior))
-    scope = ranged("self-trade scope", self_trade.scope, 0, max(SelfTradeScope))
+    behavior = ranged("self-trade behavior", self_trade.behavior, 0, _LAST_BEHAVIOR)
+    scope = ranged("self-trade scope", self_trade.scope, 0, _LAST_SCOPE)
     if (refusal := self_trade_refusal(self_trade)) is not None:
         raise SigningError(f"this order cannot be signed: {refusal}")
     return behavior, scope

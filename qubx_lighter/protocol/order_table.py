@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 from qubx_lighter.constants import Grouping, OrderType, SelfTradeBehavior, SelfTradeScope, TimeInForce
@@ -85,8 +86,7 @@ class OrderFields(NamedTuple):
     order_expiry_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SelfTrade:
+class SelfTrade(NamedTuple):
     """Which order ends when the account would trade with itself, and who the account is."""
 
     behavior: SelfTradeBehavior = SelfTradeBehavior.EXPIRE_MAKER
@@ -208,6 +208,7 @@ _DEFAULTS: Final[dict[OrderType, TimeInForce]] = {
 }
 
 
+@cache
 def select(
     qubx_type: str, time_in_force: str, *, post_only: bool = False, trigger_type: str = "stop_loss", twap: bool = False
 ) -> Terms:

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, auto
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -144,13 +145,18 @@ class ClientIds:
         return client_id
 
     def encode(self, client_id: str) -> int:
-        """Compute the index of a client id, and remember nothing."""
-        if (match := _QUBX_ID.fullmatch(client_id)) and (counter := int(match[1])) < _COUNTER_LIMIT:
-            return (self._tag << _TAG_SHIFT) | (_ROLES.index(match[2] or "") << _COUNTER_BITS) | counter
-        if (match := _FOREIGN_ID.fullmatch(client_id)) and (index := int(match[1])) <= MAX_CLIENT_ORDER_INDEX:
-            return index
-        digest = blake2b(client_id.encode(), digest_size=_TAG_SHIFT // 8).digest()
-        return (_HASH_TAG << _TAG_SHIFT) | int.from_bytes(digest)
+        """Compute the index of a client id, and remember nothing of it."""
+        return _encoded(self._tag, client_id)
+
+
+@lru_cache(_REMEMBERED)
+def _encoded(tag: int, client_id: str) -> int:
+    if (match := _QUBX_ID.fullmatch(client_id)) and (counter := int(match[1])) < _COUNTER_LIMIT:
+        return (tag << _TAG_SHIFT) | (_ROLES.index(match[2] or "") << _COUNTER_BITS) | counter
+    if (match := _FOREIGN_ID.fullmatch(client_id)) and (index := int(match[1])) <= MAX_CLIENT_ORDER_INDEX:
+        return index
+    digest = blake2b(client_id.encode(), digest_size=_TAG_SHIFT // 8).digest()
+    return (_HASH_TAG << _TAG_SHIFT) | int.from_bytes(digest)
 
 
 # --- order rows ------------------------------------------------------------------------------------------------------

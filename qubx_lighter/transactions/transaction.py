@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from qubx_lighter.constants import TxType
@@ -43,8 +42,7 @@ class Sent(NamedTuple):
     api_key_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """One write, frozen at the call.
 
     Attributes:

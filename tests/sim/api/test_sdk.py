@@ -73,7 +73,7 @@ async def order_of(signer: Signer, nonce: int, **changes: Any) -> tuple[int, str
         "reduce_only": False,
         "order_expiry_ms": day_ahead_ms(),
     }
-    signed = await signer.create_order(nonce=nonce, **options | changes)
+    signed = await signer.create_order(OrderFields(**options | changes), nonce=nonce)
     return signed.tx_type, signed.tx_info
 
 
