@@ -36,7 +36,7 @@ class Priority(IntEnum):
 
 
 _CREATES: Final = frozenset({TxType.CREATE_ORDER, TxType.CREATE_GROUPED_ORDERS})
-_PRIORITIES: Final = {
+_PRIORITIES: Final[dict[int, Priority]] = {
     TxType.CANCEL_ORDER: Priority.CANCEL,
     TxType.CANCEL_ALL_ORDERS: Priority.CANCEL,
     TxType.CREATE_ORDER: Priority.ORDER,
@@ -57,6 +57,7 @@ class Entry:
         market_id: the market that it is about; None for none, or for all.
         asked_at: when it was asked for, seconds of any origin.
         leave_by: when it is too old to leave, likewise; later for a later one of its class.
+        priority: its class.
         waiting: whether it is in line, and not on its way or through.
         unwanted: whether its order was cancelled after it had left.
     """
@@ -67,13 +68,12 @@ class Entry:
     market_id: int | None = None
     asked_at: float = 0.0
     leave_by: float = inf
+    priority: Priority = field(init=False)
     waiting: bool = field(default=False, init=False)
     unwanted: bool = field(default=False, init=False)
 
-    @property
-    def priority(self) -> Priority:
-        """Its class."""
-        return _PRIORITIES.get(self.tx_type, Priority.SETTING)  # type: ignore[call-overload, no-any-return]  # an int
+    def __post_init__(self) -> None:
+        self.priority = _PRIORITIES.get(self.tx_type, Priority.SETTING)
 
 
 class Lineup[E: Entry]:
@@ -86,7 +86,7 @@ class Lineup[E: Entry]:
 
     def __len__(self) -> int:
         """Count those in line."""
-        return sum(len(line) for line in self._classes.values())
+        return sum(map(len, self._classes.values()))
 
     def holds(self, order_id: str) -> bool:
         """Tell whether anything of an order is in line or away."""
@@ -146,7 +146,7 @@ class Lineup[E: Entry]:
     @property
     def due(self) -> float:
         """Tell when the first of those in line will be too old; infinite without any."""
-        return min((line[0].leave_by for line in self._classes.values() if line), default=inf)
+        return min([line[0].leave_by for line in self._classes.values() if line], default=inf)
 
     def end_late(self, now: float) -> list[E]:
         """End those in line that are too old, and with a create what else waits of its order."""

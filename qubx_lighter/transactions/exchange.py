@@ -55,18 +55,25 @@ class Queued(Entry):
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A transaction with a nonce; ``open`` until it is decided what becomes of both."""
+    """A transaction with a nonce.
+
+    Attributes:
+        signing: makes the signature.
+        signed: the signature, once there is one.
+        failure: why there is none.
+        ready: whether there is one or the other.
+        open: whether it is still to be decided what becomes of the transaction and its nonce.
+        exchanged: whether it was written, perhaps.
+    """
 
     entry: Queued
     nonce: int
-    signing: asyncio.Task[SignedTx]
+    signing: asyncio.Task[None] = field(init=False)
+    signed: SignedTx = field(init=False)
+    failure: Exception | None = None
+    ready: bool = False
     open: bool = True
     exchanged: bool = False
-
-    @property
-    def signed(self) -> SignedTx:
-        """Give what was signed."""
-        return self.signing.result()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 Theory of operation. Three things happen side by side on the loop:
 
-* ``_dispatch``, a task, takes who is next in line once the budget has room, a nonce is to be had and few enough are ahead, gives it its
-  nonce and has it signed; as many signatures as the signer has workers are made at a time.
+* ``_advance``, called whenever something may have changed that, takes who is next in line once the budget has room, a nonce is to be had and few
+  enough are ahead, gives it its nonce and has it signed; as many signatures as the signer has workers are made at a time.
 * ``_write``, called with each signature, writes what is signed in the order of the nonces and waits for no answer.
 * One exchange for each message waits for the answer (``exchange``), and settles nonces and outcomes.
 
@@ -24,16 +24,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import inf
-from typing import Any, Final
+from operator import attrgetter
+from typing import Final
 
 from loguru import logger
 
 from qubx_lighter.errors import RateLimitedError
-from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Cause, Outcome, cause_of_code
 from qubx_lighter.protocol.key_watch import KeyWatch
 from qubx_lighter.protocol.lineup import Lineup, Priority
@@ -48,6 +47,7 @@ from qubx_lighter.transactions.transaction import Gate, Reply, Rest, Sent, Socke
 _NONCE_WINDOW: Final = 16  # of single transactions; what is behind a refused one has to go out again
 _BATCHES_UNDER_WAY: Final = 3
 _COUNTERS: Final = ("transactions", "resyncs", "resent", "unknown", "withdrawn", "over_rest", "batches", "supposed")
+_is_ready: Final = attrgetter("ready")
 _WITHDRAWN: Final = Reply(Outcome.REFUSED, message="cancelled before it was sent", withdrawn=True)
 
 
@@ -79,6 +79,9 @@ class Lane:
         gate: the budget, or None.
         on_outcome: told of every outcome, with when it was asked for, before the transaction's own listener.
         on_stranger: called with the evidence, once, when somebody else signs with this key.
+
+    Attributes:
+        api_key_index: whose lane it is.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Lane:
         on_outcome: Callable[[float, Reply], None],
         on_stranger: Callable[[str], None],
     ) -> None:
+        self.api_key_index: Final = signer.api_key_index
         self._loop = loop
         self._clock = clock
         self._socket = socket
@@ -119,9 +123,10 @@ class Lane:
             on_change=self._notify,
         )
         self._ahead: deque[list[Item]] = deque()  # have nonces, are being signed, and are not written
-        self._changed = asyncio.Event()
-        self._dispatching = False
-        self._tasks: set[asyncio.Task[None]] = set()  # that dispatch
+        self._signings = f"lighter-sender-{signer.api_key_index}"
+        self._stuck = False  # whether somebody in line waits for a change
+        self._soon: asyncio.Handle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
         self._stats: Counter[str] = Counter()
         self._exchanges = Exchanges(
@@ -136,18 +141,13 @@ class Lane:
                 answered=self._admission.observe,
                 finished=self._finish,
                 returned=self._return,
-                ready=self._ensure_running,
+                ready=self._go_on,
                 changed=self._notify,
             ),
             stats=self._stats,
             timeout_s=settings.timeout_s,
             retry_pause_s=settings.retry_pause_s,
         )
-
-    @property
-    def api_key_index(self) -> int:
-        """Whose lane it is."""
-        return self._signer.api_key_index
 
     @property
     def load(self) -> int:
@@ -164,8 +164,10 @@ class Lane:
             self._finish(entry, Reply(Outcome.REFUSED, message="not sent: closed"))
             return
         self._withdraw(self._lineup.put(entry))
-        self._notify()
-        self._ensure_running()
+        if self._settings.batch_size == 1:
+            self._advance()
+        else:  # what arrives together is to find each other in line, where it may leave together
+            self._go_on()
 
     def sweep(self, before: int, market_id: int | None) -> None:
         """End what a cancel-all makes pointless: creates and amends that were asked for before it and have not left."""
@@ -184,8 +186,8 @@ class Lane:
     async def close(self) -> None:
         """Stop sending: what has left is UNKNOWN without an answer, what has not is REFUSED."""
         self._closed = True
-        signing = [item.signing for group in self._ahead for item in group]
-        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._exchanges.tasks, *signing]
+        self._rest()
+        tasks = [*self._exchanges.tasks, *(item.signing for group in self._ahead for item in group)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, self._admission.close(), self._resync.close(), return_exceptions=True)
@@ -195,30 +197,50 @@ class Lane:
 
     # --- who is next -------------------------------------------------------------------------------------------------
 
-    def _ensure_running(self) -> None:
-        if not self._dispatching and self._lineup:
-            self._dispatching = True
-            # What arrives together is to find each other in line, where it may leave together.
-            self._tasks.add(self._run(self._dispatch(), self._go_on, at_once=self._settings.batch_size == 1))
+    def _go_on(self) -> None:
+        """Advance soon."""
+        if self._soon is None and not self._closed:
+            self._soon = self._loop.call_soon(self._advance)
 
-    async def _dispatch(self) -> None:
+    def _notify(self) -> None:
+        """Advance soon if that is what somebody waits for."""
+        if self._stuck:
+            self._go_on()
+
+    def _rest(self) -> None:
+        """Advance no more until the next call."""
+        self._stuck = False
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _advance(self) -> None:
+        """Take all that can go; the rest waits for news, or until it is too old."""
+        self._rest()
         try:
-            await self._dispatch_all()
-        finally:
-            self._dispatching = False
+            while self._first() and self._step():
+                pass
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody is to wait in vain
+            self._stumbled(error)
+        if self._lineup and not self._closed:
+            self._stuck = True
+            self._alarm = self._loop.call_later(max(0.0, self._lineup.due - self._clock()), self._advance)
 
-    async def _dispatch_all(self) -> None:
-        while self._first():
-            head = self._lineup.first(self._settings.batch_size if self._socket.connected else 1)
-            group = self._admission.admitted(head)
-            if not group or not self._has_room():
-                await self._wait()
-            elif self._nonces.needs_sync:
-                await self._synchronise(head)
-            elif group := group[: self._nonces.room]:
-                self._take(group)
-            else:
-                await self._wait()
+    def _step(self) -> bool:
+        """Do the next thing; False where it needs a change."""
+        head = self._lineup.first(self._settings.batch_size if self._socket.connected else 1)
+        group = self._admission.admitted(head)
+        if not group or not self._has_room():
+            return False
+        if self._nonces.needs_sync:
+            return self._synchronise(head)
+        group = group[: self._nonces.room]
+        if group:
+            self._take(group)
+        return bool(group)
 
     def _first(self) -> bool:
         """Refuse those in line that are too old; tell whether anybody is left."""
@@ -240,38 +262,34 @@ class Lane:
     def _take(self, group: Sequence[Queued]) -> None:
         self._lineup.take(group)
         self._admission.left(group)
-        items = []
-        for entry in group:
-            nonce = self._nonces.allocate()
-            items.append(Item(entry, nonce, self._run(self._sign(entry, nonce), self._signed)))
+        items = [Item(entry, self._nonces.allocate()) for entry in group]
         self._ahead.append(items)
+        for item in items:
+            # At once, up to its first wait, and on from there to the wire: that saves an order several turns of the loop.
+            item.signing = asyncio.Task(self._sign(item), loop=self._loop, name=self._signings, eager_start=True)
 
-    async def _sign(self, entry: Queued, nonce: int) -> SignedTx:
-        return await entry.transaction.sign(self._signer, nonce)
-
-    async def _synchronise(self, head: Sequence[Queued]) -> None:
+    def _synchronise(self, head: Sequence[Queued]) -> bool:
         """Ask for the next nonce, once nothing is under way that may change it; a cancel does not wait long for the answer."""
         if self._exchanges.tasks or self._nonces.outstanding:
-            await self._wait()
-            return
+            return False
         try:
             next_nonce = self._resync.take(self._nonces.consumed)
         except Exception as error:  # noqa: BLE001 - whatever it is, no order can be sent
             self._not_told(error)
-            return
+            return True
         if next_nonce is None:
             self._stats["resyncs"] += self._resync.ask()
-            if self._may_suppose(head[0]) and self._exchanges.suppose():
-                self._stats["supposed"] += 1
-                self._take(head[:1])
-            else:
-                await self._wait()
-            return
+            if not self._may_suppose(head[0]) or not self._exchanges.suppose():
+                return False
+            self._stats["supposed"] += 1
+            self._take(head[:1])
+            return True
         if self._watch.synchronised(next_nonce):
             self._meet_stranger(
                 f"the venue's next nonce, {next_nonce}, counts transactions that this process never sent"
             )
         self._exchanges.synchronised(next_nonce)
+        return True
 
     def _may_suppose(self, first: Queued) -> bool:
         return first.priority is Priority.CANCEL and self._socket.connected and self._resync.is_late
@@ -292,17 +310,20 @@ class Lane:
 
     # --- the wire ----------------------------------------------------------------------------------------------------
 
-    def _signed(self, task: asyncio.Task[SignedTx]) -> None:
-        if task.cancelled() or self._closed:
-            return
-        task.exception()  # which is asked for again, unless the signature is not wanted any more
+    async def _sign(self, item: Item) -> None:
         try:
-            self._write()
+            item.signed = await item.entry.transaction.sign(self._signer, item.nonce)
+        except Exception as error:  # noqa: BLE001 - whatever it was, this one is refused
+            item.failure = error
+        item.ready = True
+        try:
+            if not self._closed:
+                self._write()
         except Exception as error:  # noqa: BLE001 - whatever it was, nobody is to wait in vain
             self._stumbled(error)
 
     def _write(self) -> None:
-        while self._ahead and all(item.signing.done() for item in self._ahead[0]):
+        while self._ahead and all(map(_is_ready, self._ahead[0])):
             group = self._ahead.popleft()
             ready = 0
             while ready < len(group) and not self._nonces.needs_sync and self._may_leave(group[ready]):
@@ -318,7 +339,7 @@ class Lane:
     def _may_leave(self, item: Item) -> bool:
         """Tell whether a transaction is signed, still wanted, and not too old."""
         entry = item.entry
-        return not entry.unwanted and item.signing.exception() is None and self._clock() < entry.leave_by
+        return not entry.unwanted and item.failure is None and self._clock() < entry.leave_by
 
     def _take_back(self, items: Sequence[Item]) -> None:
         """Undo that these got nonces: whose signature failed is refused, the others go back into line."""
@@ -326,13 +347,13 @@ class Lane:
             self._exchanges.settle(item)
             self._nonces.refused(item.nonce)
         for item in items:
-            if item.signing.done() and (error := item.signing.exception()) is not None:
-                logger.warning("lighter: {} was not signed: {}", item.entry.transaction.label, error)
-                self._finish(item.entry, Reply(Outcome.REFUSED, 0, str(error), "", item.nonce))
+            if item.failure is not None:
+                logger.warning("lighter: {} was not signed: {}", item.entry.transaction.label, item.failure)
+                self._finish(item.entry, Reply(Outcome.REFUSED, 0, str(item.failure), "", item.nonce))
             else:
                 self._admission.stayed([item.entry])
                 self._return(item.entry)
-        self._ensure_running()
+        self._go_on()
 
     def _send_off(self, group: list[Item]) -> None:
         self._exchanges.out.update(group)
@@ -400,38 +421,6 @@ class Lane:
         except Exception as error:  # noqa: BLE001 - whoever listens, the transactions behind it go on
             logger.opt(exception=error).error("lighter: who was told of {} failed", entry.transaction.label)
 
-    # --- tasks -------------------------------------------------------------------------------------------------------
-
-    def _run[T](
-        self, work: Coroutine[Any, Any, T], ended: Callable[[asyncio.Task[T]], None], *, at_once: bool = True
-    ) -> asyncio.Task[T]:
-        """Run beside; up to its first wait ``at_once``, which saves an order several turns of the loop."""
-        task = asyncio.Task(work, loop=self._loop, name=f"lighter-sender-{self.api_key_index}", eager_start=at_once)
-        task.add_done_callback(ended)
-        return task
-
-    def _go_on(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if self._closed or task.cancelled():
-            return
-        if (error := task.exception()) is not None:
-            self._stumbled(error)
-        self._ensure_running()
-
     def _stumbled(self, error: BaseException) -> None:
         logger.opt(exception=error).error("lighter: the sender met an unexpected error")
         self._give_up(f"an unexpected error: {error!r}")
-
-    def _notify(self) -> None:
-        self._changed.set()
-
-    async def _wait(self) -> None:
-        """Wait for news, or until somebody in line is too old."""
-        self._changed.clear()
-        pause_s = max(0.0, self._lineup.due - self._clock())
-        timer = self._loop.call_later(pause_s, self._notify) if pause_s != inf else None
-        try:
-            await self._changed.wait()
-        finally:
-            if timer is not None:
-                timer.cancel()
