@@ -174,6 +174,17 @@ class TransactionGate:
         self._wait_s = wait_s
         self._stats = {"held": 0, "rejected": 0}
 
+    def admit_at_once(self, tx_types: Sequence[int]) -> bool:
+        """Let transactions out if there is room for all of them; what other processes share has to be waited for."""
+        pace, cost, count = self._pace, sum(map(quota_cost, tx_types)), len(tx_types)
+        now = pace.clock()
+        if pace.shared is not None or pace.quota.free_at(cost, now) > now:
+            return False
+        if not pace.transactions.enter_at_once(pace.weight(count), share=_WITHOUT_CANCELS):
+            return False
+        pace.quota.take(cost, now)
+        return True
+
     async def admit(self, tx_types: Sequence[int], waited_s: float = 0.0) -> None:
         """Wait for room for transactions that leave together; cancels are only counted.
 

@@ -100,6 +100,15 @@ class Turnstile:
         self._waits = 0
         self._waited_s = 0.0
 
+    def enter_at_once(self, weight: float, *, share: float = 1.0) -> bool:
+        """Spend if that is possible now and nobody waits; as ``enter``, for ranks other than history."""
+        now = self.clock()
+        with self._lock:
+            if self._queue or self._free_at(weight, share, now) > now:
+                return False
+            self.budget.take(weight, now)
+        return True
+
     async def enter(self, weight: float, rank: Rank, patience_s: float = inf, *, share: float = 1.0) -> bool:
         """Wait for one's turn and spend; False where it did not come within ``patience_s``, and nothing was spent.
 
@@ -111,11 +120,10 @@ class Turnstile:
         """
         if rank is Rank.HISTORY:
             share = min(share, 1.0 - self.reserved)
+        if self.enter_at_once(weight, share=share):
+            return True
         start = self.clock()
         with self._lock:
-            if not self._queue and self._free_at(weight, share, start) <= start:
-                self.budget.take(weight, start)
-                return True
             waiter = _Waiter(rank)
             insort(self._queue, waiter, key=lambda one: one.rank)
             self._waits += 1

@@ -228,9 +228,8 @@ class BaseWebSocketManager:
             OutcomeUnknownError: it was written, and no reply came within ``timeout`` seconds or on this connection.
             ValueError: a request of this id waits for its reply.
         """
-        return await self._loop_calls.here(self._request(request_id, frame, timeout))
-
-    async def _request(self, request_id: str, frame: str, timeout: float) -> bytes:  # noqa: ASYNC109 - as above
+        if not self._loop_calls.is_here:
+            return await self._loop_calls.here(self.request(request_id, frame, timeout))
         link = self._link
         if link is None or not self.connected:
             raise NotSentError(f"{self._name} is not connected: {self._cause}")

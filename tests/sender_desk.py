@@ -161,9 +161,17 @@ class Budget:
     def __init__(self, problem: Exception | None = None) -> None:
         self.open = asyncio.Event()
         self.problem = problem
+        self.at_once: bool | Exception = False
         self.asked: list[list[int]] = []
         self.room: int | None = None
         self.replies: list[TxReply] = []
+
+    def admit_at_once(self, tx_types: Sequence[int]) -> bool:
+        """Have room or none, as it was told, or fail."""
+        assert not {TxType.CANCEL_ORDER, TxType.CANCEL_ALL_ORDERS} & set(tx_types)
+        if isinstance(self.at_once, Exception):
+            raise self.at_once
+        return self.at_once
 
     async def admit(self, tx_types: Sequence[int], waited_s: float = 0.0) -> None:
         """Wait until it is open, then fail if it is to."""

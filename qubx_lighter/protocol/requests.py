@@ -87,8 +87,12 @@ class RequestBook:
         return request
 
     def sent(self, request: Request, tx_hash: str, signature: Signature, now_ns: int) -> None:
-        """Note that the request was written under ``tx_hash`` and a key's nonce; a request sent again has others."""
-        request.progress, request.time_ns = Progress.SENT, now_ns
+        """Note that the request was written under ``tx_hash`` and a key's nonce; a request sent again has others.
+
+        What could not be written, or not whole, may have its outcome by then, and keeps it.
+        """
+        if request.progress in (Progress.QUEUED, Progress.SENT):
+            request.progress, request.time_ns = Progress.SENT, now_ns
         request.tx_hash = tx_hash
         self._index(request, tx_hash, signature)
 

@@ -148,7 +148,7 @@ class Session:
         self._strays: dict[str, float] = {}  # until when each is left alone
         self._anonymous: Counter[Phase] = Counter()  # errors that name nobody, by the phase of whom they may be about
         self._open = False
-        self._connected = False
+        self.connected = False
         self._opened = -inf
         self._heard = -inf
         self._ping_at = inf
@@ -158,11 +158,6 @@ class Session:
         self.stats = SessionStats()
 
     # --- reads -------------------------------------------------------------------------------------------------------
-
-    @property
-    def connected(self) -> bool:
-        """Tell whether the socket is up and the venue has spoken."""
-        return self._connected
 
     @property
     def queued(self) -> int:
@@ -246,7 +241,7 @@ class Session:
 
     def lost(self) -> None:
         """Note that the socket is gone, and with it every subscription."""
-        self._open = self._connected = False
+        self._open = self.connected = False
         self._drop = None
         self._pongs = 0
         self._in_flight.clear()
@@ -270,7 +265,7 @@ class Session:
         """Take in a frame; replies, and updates that somebody wants, need not be shown."""
         channel = self._channels.get(incoming.channel)
         match incoming.kind:
-            case Kind.WELCOME if self._open and not self._connected:
+            case Kind.WELCOME if self._open and not self.connected:
                 self._welcomed(now)
             case Kind.SUBSCRIBED | Kind.UPDATE if channel is None:
                 self._stray(incoming.channel, now)
@@ -292,7 +287,7 @@ class Session:
         """Tell what to do now, in order; what is handed out counts as written."""
         if not self._open:
             return []
-        if self._connected:
+        if self.connected:
             self._expire(now)
             self._check_liveness(now)
         ended = self._ended(now)
@@ -305,7 +300,7 @@ class Session:
             commands.append(Command(Do.PING))
         for _ in commands:
             self._pace.note(now)
-        if self._connected:
+        if self.connected:
             commands += self._write_channels(now)
         commands += self._reports
         self._reports = []
@@ -316,7 +311,7 @@ class Session:
         if not self._open:
             return None
         times = [self._heard + self._settings.silence_s, self._ping_at]
-        if not self._connected:
+        if not self.connected:
             times.append(self._opened + self._settings.welcome_timeout_s)
             return min(times)
         times += [self._channels[name].deadline for name in self._in_flight]
@@ -330,14 +325,14 @@ class Session:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def _welcomed(self, now: float) -> None:
-        self._connected = True
+        self.connected = True
         self._ping_at = now + self._settings.ping_interval_s
 
     def _ended(self, now: float) -> Command | None:
         settings = self._settings
         if self._drop is not None:
             return self._drop
-        if not self._connected and now >= self._opened + settings.welcome_timeout_s:
+        if not self.connected and now >= self._opened + settings.welcome_timeout_s:
             return Command(Do.DROP, text=f"no welcome within {settings.welcome_timeout_s:g} s")
         if now >= self._heard + settings.silence_s:
             return Command(Do.DROP, text=f"no frame for {settings.silence_s:g} s")

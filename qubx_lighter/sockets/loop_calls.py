@@ -25,6 +25,11 @@ class LoopCalls:
         elif not loop.is_closed():
             loop.call_soon_threadsafe(function, *args)
 
+    @property
+    def is_here(self) -> bool:
+        """Tell whether this is the loop, of which there is none before the first call."""
+        return _running_loop() is self.loop
+
     async def here[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await ``coroutine`` on the loop."""
         loop = self._bound()

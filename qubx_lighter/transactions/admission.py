@@ -50,7 +50,7 @@ class Admission[E: Entry]:
         """Give those of the ``head`` of a class that may leave together now; for none of them, ask and say so later."""
         if self._gate is None or not head or head[0].priority is Priority.CANCEL:
             return head
-        if head[0] not in self._admitted:
+        if head[0] not in self._admitted and not self._admit_at_once(self._gate, head):
             self._ask(self._gate, head)
         ready = 0
         while ready < len(head) and head[ready] in self._admitted:
@@ -89,6 +89,17 @@ class Admission[E: Entry]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _admit_at_once(self, gate: Gate, head: Sequence[E]) -> bool:
+        if head[0].priority in self._asking:
+            return False
+        try:
+            if not gate.admit_at_once([entry.tx_type for entry in head]):
+                return False
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.opt(exception=error).error("lighter: the rate limiter failed: orders go out without it")
+        self._admitted.update(head)
+        return True
 
     def _ask(self, gate: Gate, head: Sequence[E]) -> None:
         priority = head[0].priority

@@ -167,11 +167,12 @@ class Exchanges:
             # Behind a refused one every nonce is wrong: only the first after a resync fails by itself.
             item.entry.attempts += item.nonce == self._synchronised_at
             item.exchanged = True
-            self._watch.written(item.nonce, item.signed.tx_hash)
         exchange = self._exchange_one(items[0]) if len(items) == 1 else self._exchange_batch(items)
         task = asyncio.Task(self._guard(items, exchange), loop=self._loop, name="lighter-exchange", eager_start=True)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
+        for item in items:
+            self._watch.written(item.nonce, item.signed.tx_hash)
 
     def settle(self, item: Item) -> None:
         """Note that it is decided what becomes of a transaction and its nonce."""

@@ -367,11 +367,11 @@ class Lane:
 
     def _leave(self, items: list[Item]) -> None:
         self._stats["transactions"] += len(items)
-        for item in items:
+        self._exchanges.leave(items)
+        for item in items:  # who is told now, when it is on its way, holds nothing up
             on_sent = item.entry.transaction.on_sent
             if on_sent is not None:
                 self._call(item.entry, on_sent, Sent(item.signed.tx_hash, item.nonce, self.api_key_index))
-        self._exchanges.leave(items)
 
     def _return(self, entry: Queued) -> None:
         self._withdraw(self._lineup.put(entry))

@@ -50,7 +50,7 @@ class Transaction(NamedTuple):
         tx_type: what it is, which decides how urgent it is.
         sign: signs it with a key and a nonce of that key.
         on_reply: called once, with its outcome.
-        on_sent: called before each sending.
+        on_sent: called right behind each sending, before any answer to it; behind the outcome where nothing could be written.
         order_id: the order that it is about, the same in all transactions of one order; empty for none, or for all.
         market_id: the market that it is about; None for none, or for all.
         sweeps: whether it cancels all orders, of its market or of all: what was asked for before and has not left ends.
@@ -103,6 +103,9 @@ class Gate(Protocol):
     whatever the gate says, or while it still thinks. The venue is the judge then. Other transactions wait for ``admit``;
     a gate that fails otherwise than by refusing lets them out too, since the venue keeps its own count.
     """
+
+    def admit_at_once(self, tx_types: Sequence[int]) -> bool:
+        """Let transactions of these types, none of them a cancel, out if there is room now; False where they have to ``admit``."""
 
     async def admit(self, tx_types: Sequence[int], waited_s: float = 0.0) -> None:
         """Wait until transactions of these types, which leave together, have room.

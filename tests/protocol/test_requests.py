@@ -40,6 +40,17 @@ def test_a_sent_request_is_found_by_every_hash_it_had() -> None:
     assert book.of_transaction(row("ours", TxType.CANCEL_ORDER)) is None
 
 
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_outcome_that_was_there_before_the_news_of_the_sending_stays(outcome: Outcome) -> None:
+    book = RequestBook()
+    request = book.open(create("a"))
+    book.answered(request, outcome, "", now_ns=6)
+    told = request.progress
+    book.sent(request, "ours", Signature(4, 8), now_ns=7)
+    assert (told, 6) == (request.progress, request.time_ns)
+    assert request is book.of_transaction(row("ours"))
+
+
 def test_a_nonce_belongs_to_the_last_that_was_sent_with_it() -> None:
     book = RequestBook()
     first, second = book.open(create("a")), book.open(create("b"))

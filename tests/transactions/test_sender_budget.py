@@ -73,6 +73,36 @@ async def test_nothing_that_the_budget_does_holds_a_cancel_back(tx_type: TxType,
     assert [[tx_type]] == budget.asked
 
 
+@pytest.mark.parametrize("at_once", [True, OSError("redis is gone")])
+@pytest.mark.parametrize("batch_size", [1, 15])
+async def test_where_there_is_room_at_once_or_nobody_who_could_say_nothing_waits(
+    at_once: bool | Exception, batch_size: int
+) -> None:
+    venue, budget = Venue(), Budget()  # which nobody opens
+    budget.at_once = at_once
+    desk = Desk(venue, batch_size=batch_size, gate=budget)
+    desk.submit("a", "b", "c")
+    await desk.finish()
+    assert dict.fromkeys("abc", Outcome.ACCEPTED) == desk.outcomes()
+    assert [] == budget.asked
+
+
+async def test_who_comes_later_does_not_take_the_room_that_an_earlier_one_waits_for() -> None:
+    venue, budget = Venue(), Budget()
+    desk = Desk(venue, gate=budget)
+    desk.submit("a")
+    while not budget.asked:
+        await asyncio.sleep(0)
+    budget.at_once = True
+    desk.submit("b")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert [] == venue.received
+    budget.open.set()
+    await desk.finish()
+    assert ["a", "b"] == venue.executed
+
+
 async def test_an_order_goes_out_without_a_budget_that_is_broken() -> None:
     venue, budget = Venue(), Budget(OSError("redis is gone"))
     budget.open.set()
