@@ -53,6 +53,8 @@ def terms_of(request: OrderRequest) -> Terms:
     """
     options = request.options
     try:
+        if not options:
+            return select(request.order_type, request.time_in_force)
         return select(
             request.order_type,
             request.time_in_force,

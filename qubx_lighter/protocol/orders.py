@@ -104,10 +104,9 @@ class ClientIds:
         counts ahead of the clock, and the run after it would give indexes out again that may still rest in the book. An
         id that is not Qubx's is left alone.
         """
-        match = _QUBX_ID.fullmatch(suggested)
-        if match is None or match[2]:
+        head, counter, role = _read(suggested)
+        if not counter or role:
             return suggested
-        head, counter = suggested[: match.start(1)], int(match[1])
         with self._lock:
             while counter < _COUNTER_LIMIT and self._ids.get((self._tag << _TAG_SHIFT) | counter) is not None:
                 counter += 1
@@ -145,18 +144,23 @@ class ClientIds:
         return client_id
 
     def encode(self, client_id: str) -> int:
-        """Compute the index of a client id, and remember nothing of it."""
-        return _encoded(self._tag, client_id)
+        """Compute the index of a client id, and remember nothing."""
+        _, counter, role = _read(client_id)
+        if 0 < counter < _COUNTER_LIMIT:
+            return (self._tag << _TAG_SHIFT) | (role << _COUNTER_BITS) | counter
+        if (match := _FOREIGN_ID.fullmatch(client_id)) and (index := int(match[1])) <= MAX_CLIENT_ORDER_INDEX:
+            return index
+        digest = blake2b(client_id.encode(), digest_size=_TAG_SHIFT // 8).digest()
+        return (_HASH_TAG << _TAG_SHIFT) | int.from_bytes(digest)
 
 
-@lru_cache(_REMEMBERED)
-def _encoded(tag: int, client_id: str) -> int:
-    if (match := _QUBX_ID.fullmatch(client_id)) and (counter := int(match[1])) < _COUNTER_LIMIT:
-        return (tag << _TAG_SHIFT) | (_ROLES.index(match[2] or "") << _COUNTER_BITS) | counter
-    if (match := _FOREIGN_ID.fullmatch(client_id)) and (index := int(match[1])) <= MAX_CLIENT_ORDER_INDEX:
-        return index
-    digest = blake2b(client_id.encode(), digest_size=_TAG_SHIFT // 8).digest()
-    return (_HASH_TAG << _TAG_SHIFT) | int.from_bytes(digest)
+@lru_cache(_REMEMBERED)  # an order's id is read when it is made, when the order is planned, and when it is told of
+def _read(client_id: str) -> tuple[str, int, int]:
+    """Give what stands before the counter of an id of Qubx's, the counter and the role; a counter of 0 where it is another's."""
+    match = _QUBX_ID.fullmatch(client_id)
+    if match is None:
+        return "", 0, 0
+    return client_id[: match.start(1)], int(match[1]), _ROLES.index(match[2] or "")
 
 
 # --- order rows ------------------------------------------------------------------------------------------------------
