@@ -36,12 +36,15 @@ class Replies:
         """
         if request_id in self._waiting:
             raise ValueError(f"request {request_id} waits for its reply already")
-        reply: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[bytes | None] = loop.create_future()
         self._waiting[request_id] = reply
         self._stats["requests"] += 1
         try:
+            # It writes at once and is done, unless the buffer is full; so what waits for the answer is made behind the frame.
+            sending = asyncio.Task(transport.send(frame), loop=loop, eager_start=True)
             async with asyncio.timeout(timeout):
-                await transport.send(frame)
+                await sending
                 raw = await reply
         except NotSentError:
             raise
