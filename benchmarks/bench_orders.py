@@ -188,9 +188,10 @@ class Plugin:
         self.loop = uvloop.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.channel = CtrlChannel("bench")
+        self._clock = LiveTimeProvider()
         base: dict[str, Any] = {
             "exchange_name": "LIGHTER",
-            "time_provider": LiveTimeProvider(),
+            "time_provider": self._clock,
             "channel": self.channel,
             "credentials": AccountConfigurationManager(accounts),
             "health_monitor": DummyHealthMonitor(),
@@ -215,11 +216,13 @@ class Plugin:
         self.instrument = instrument
 
     def request(self) -> Any:
-        """Write the request of an order that rests."""
+        """Write the request of an order that rests, as Qubx's trading manager does: it asks for an id and reads the clock."""
         from qubx.core.basics import OrderRequest  # noqa: PLC0415 - loaded long ago
 
+        client_id = self.connector.make_client_id(f"qubx_ETH-USDC_{next(COUNTER)}")
+        self._clock.time()
         return OrderRequest(
-            client_id=self.connector.make_client_id(f"qubx_ETH-USDC_{next(COUNTER)}"),
+            client_id=client_id,
             instrument=self.instrument,
             quantity=SIZE,
             price=PRICE,
@@ -292,13 +295,13 @@ class Measured:
 
 def place(plugin: Plugin, wire: Wire, count: int, rate: float) -> Measured:
     """Place orders, ``rate`` a second or, with 0, at once; wait until all rest, and cancel them with one transaction."""
-    requests = [plugin.request() for _ in range(count)]
     called: dict[str, float] = {}
     wire.frames.clear()
     cpu, start = time.process_time(), time.perf_counter()
-    for number, request in enumerate(requests):
+    for number in range(count):
         if rate and (wait := start + number / rate - time.perf_counter()) > 0:
             time.sleep(wait)
+        request = plugin.request()  # where Qubx writes it: right before the call
         called[request.client_id] = time.perf_counter()
         plugin.connector.submit_order(request)
     plugin.wait(lambda: called.keys() <= plugin.accepted.keys())
@@ -386,7 +389,7 @@ def speed(plugin: Plugin, wire: Wire, *, quick: bool) -> Table:
     columns = ["one signature", "wire p50", "wire p99", "own share p50", "accepted p50", "accepted p99", "CPU an order"]
     table = Table("orders", "From Qubx's call to the wire and to the accepted event: ms", "orders", columns)
     table.chart = ["one signature", "wire p50", "wire p99", "accepted p50", "accepted p99"]
-    for rate, count in ((1, 2 if quick else 5), (10, 15 if quick else 40), (100, 100 if quick else 250)):
+    for rate, count in ((1, 2 if quick else 10), (10, 15 if quick else 40), (100, 100 if quick else 250)):
         total, signing, cpus = Measured([], [], 0), [], []
         for _ in range(2 if quick else 3):
             signing += plugin.run(sign_alone(plugin.signer(), count, rate))
