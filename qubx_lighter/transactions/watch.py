@@ -1,8 +1,8 @@
 """Follow a transaction that is no order from its sending to its end.
 
 What the venue accepted (200) is only queued. Whether it was executed shows on the account's stream of transactions, by its
-hash, or by nonce and key where hashes are written otherwise. A stream that was cut says nothing, nor does an answer that
-never came: after a while the venue is asked.
+hash, or by nonce, key and type where hashes are written otherwise: the nonce of one that never arrived is another's soon. A
+stream that was cut says nothing, nor does an answer that never came: after a while the venue is asked.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ class End(NamedTuple):
 @dataclass(eq=False, slots=True)
 class _Followed:
     label: str
+    tx_type: TxType
     ended: Callable[[End], None]
     doubted: Callable[[str], None]
     keys: set[str] = field(default_factory=set)
     tx_hash: str = ""
-    look_ups: int = 0
+    over: bool = False
 
 
 class TransactionWatch:
@@ -98,9 +99,9 @@ class TransactionWatch:
             market_id: as in ``Transaction``.
             sweeps: likewise.
         """
-        followed = _Followed(label, ended, doubted)
+        followed = _Followed(label, tx_type, ended, doubted)
 
-        def sent(sending: Sent) -> None:
+        def sent(sending: Sent) -> None:  # behind the reply, where the writing failed
             self._know(followed, sending.tx_hash, str(sending.nonce))
 
         def replied(reply: Reply) -> None:
@@ -111,7 +112,11 @@ class TransactionWatch:
     def observe(self, row: wire.TxRow) -> None:
         """Take the end of a transaction from the account's stream, where it is one of these."""
         nonce = own_nonce(row, self._api_key_index)
-        followed = self._under_way.get(row.hash) or (None if nonce is None else self._under_way.get(str(nonce)))
+        followed = self._under_way.get(row.hash)
+        if followed is None and nonce is not None:
+            followed = self._under_way.get(str(nonce))
+            if followed is not None and followed.tx_type != row.type:
+                return
         if followed is not None and row.status != _PENDING:
             self._settle(followed, row)
 
@@ -124,16 +129,23 @@ class TransactionWatch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _know(self, followed: _Followed, *keys: str) -> None:
-        """Forget the keys of an earlier sending: this one has another nonce."""
+        """Forget the keys of an earlier sending, and whose nonce it was before: both have another."""
+        if followed.over:
+            return
         self._drop(followed)
-        followed.keys = set(keys)
-        self._under_way.update(dict.fromkeys(keys, followed))
+        for key in keys:
+            if (former := self._under_way.get(key)) is not None:
+                former.keys.discard(key)
+            self._under_way[key] = followed
+            followed.keys.add(key)
 
     def _replied(self, followed: _Followed, reply: Reply) -> None:
+        if followed.over:  # its end was seen before this reply
+            return
         if reply.outcome is Outcome.REFUSED:
             self._end(followed, End(executed=False, code=reply.code, reason=reply.message))
             return
-        if not followed.keys or self._closed:  # its end was seen before this reply
+        if self._closed:
             return
         if reply.outcome is Outcome.UNKNOWN:
             followed.doubted(reply.message)
@@ -148,14 +160,14 @@ class TransactionWatch:
     async def _look_up(self, followed: _Followed) -> None:
         for number in range(_LOOK_UPS):
             await asyncio.sleep(self._look_up_s if number else min(self._look_up_s, _FIRST_LOOK_UP_S))
-            if not followed.keys:
+            if followed.over:
                 return
             try:
                 row = await self._find(followed.tx_hash) if followed.tx_hash else None
             except LighterError as error:
                 logger.debug("lighter: {} could not be looked up, again soon: {}", followed.label, error)
                 continue
-            if not followed.keys:
+            if followed.over:
                 return
             if row is not None and row.status != _PENDING:
                 self._settle(followed, row)
@@ -169,6 +181,7 @@ class TransactionWatch:
 
     def _end(self, followed: _Followed, end: End) -> None:
         self._drop(followed)
+        followed.over = True
         followed.ended(end)
 
     def _drop(self, followed: _Followed) -> None:

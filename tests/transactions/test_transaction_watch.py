@@ -39,10 +39,17 @@ class Venue(Answering):
         return row
 
 
-def tx_row(status: int, *, tx_hash: str = "venue", nonce: int = 7, error: str = "") -> TxRow:
+def tx_row(
+    status: int,
+    *,
+    tx_hash: str = "venue",
+    nonce: int = 7,
+    error: str = "",
+    tx_type: TxType = TxType.UPDATE_LEVERAGE,
+) -> TxRow:
     body = {
         "hash": tx_hash,
-        "type": 20,
+        "type": tx_type,
         "status": status,
         "nonce": nonce,
         "info": json.dumps({"ApiKeyIndex": KEY_INDEX, "Nonce": nonce}),
@@ -58,16 +65,26 @@ async def sign(_signer: Signer, nonce: int) -> SignedTx:
     return SignedTx(20, f"info@{nonce}", f"local-{nonce}")
 
 
-async def ends(
-    venue: Venue, act: Callable[[TransactionWatch], Awaitable[None]], *, patience_s: float = 5.0
-) -> list[End]:
-    """Submit one transaction, let ``act`` happen after its answer, and return the ends that were told."""
+async def sign_otherwise(_signer: Signer, nonce: int) -> SignedTx:
+    return SignedTx(20, f"other@{nonce}", f"other-{nonce}")
+
+
+def watching(venue: Venue, *, look_up_s: float = 0.001) -> tuple[TransactionSender, TransactionWatch]:
     loop = asyncio.get_running_loop()
     signer = Signer(
         chain_id=304, account_index=5, api_key_index=KEY_INDEX, private_key=SecretStr(""), base_url="http://127.0.0.1:1"
     )
     sender = TransactionSender(loop=loop, socket=venue, rest=venue, signers=[signer], timeout_s=1.0, retry_pause_s=0.0)
-    watch = TransactionWatch(sender=sender, find=venue.find, loop=loop, api_key_index=KEY_INDEX, look_up_s=0.001)
+    return sender, TransactionWatch(
+        sender=sender, find=venue.find, loop=loop, api_key_index=KEY_INDEX, look_up_s=look_up_s
+    )
+
+
+async def ends(
+    venue: Venue, act: Callable[[TransactionWatch], Awaitable[None]], *, patience_s: float = 5.0
+) -> list[End]:
+    """Submit one transaction, let ``act`` happen after its answer, and return the ends that were told."""
+    sender, watch = watching(venue)
     told: list[End] = []
     came = asyncio.Event()
 
@@ -119,14 +136,42 @@ async def test_a_silent_stream_is_made_up_for_by_asking() -> None:
     assert ["venue"] * 4 == venue.asked
 
 
-async def test_a_lost_answer_is_made_up_for_by_asking_for_the_local_hash() -> None:
+at_once_or_later = pytest.mark.parametrize("at_once", [False, True])
+
+
+@at_once_or_later
+async def test_a_lost_answer_is_made_up_for_by_asking_for_the_local_hash(at_once: bool) -> None:
     venue = Venue([OutcomeUnknownError("gone")], [tx_row(FAILED, tx_hash="local-7")])
+    venue.at_once = at_once
     (end,) = await ends(venue, nothing)
     assert end.executed is False
     assert ["local-7"] == venue.asked
 
 
-async def test_what_nobody_knows_is_said_to_be_unknown_after_a_bounded_time() -> None:
+@at_once_or_later
+async def test_what_nobody_knows_is_said_to_be_unknown_after_a_bounded_time(at_once: bool) -> None:
     venue = Venue([OutcomeUnknownError("gone")], [None] * 6)
+    venue.at_once = at_once
     assert [End(executed=None, reason="the venue does not say what became of it")] == await ends(venue, nothing)
     assert 6 == len(venue.asked)
+
+
+@at_once_or_later
+async def test_what_others_do_under_the_nonce_of_one_that_was_lost_says_nothing_about_it(at_once: bool) -> None:
+    venue = Venue([OutcomeUnknownError("gone"), ACCEPTED])
+    venue.at_once = at_once
+    sender, watch = watching(venue, look_up_s=60.0)
+    told: dict[str, End] = {}
+    watch.submit("lost", TxType.UPDATE_LEVERAGE, sign, lambda end: told.update(lost=end))
+    assert await sender.drain(5.0)
+    watch.observe(tx_row(EXECUTED, tx_hash="of an order", tx_type=TxType.CREATE_ORDER))
+    assert {} == told
+    watch.submit("next", TxType.UPDATE_LEVERAGE, sign_otherwise, lambda end: told.update(next=end))
+    assert await sender.drain(5.0)
+    assert ["info@7", "other@7"] == venue.sent
+    watch.observe(tx_row(EXECUTED, tx_hash="written otherwise"))
+    assert {"next": End(executed=True)} == told
+    watch.observe(tx_row(EXECUTED, tx_hash="local-7"))
+    assert End(executed=True) == told["lost"]
+    await watch.close()
+    await sender.close()
