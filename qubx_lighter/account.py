@@ -117,6 +117,7 @@ class LighterAccountProcessor:
             introduce=lambda index: self._introductions.introduce(index),  # noqa: PLW0108 - made below
             may_be_forgotten=lambda index: self._orders.may_be_forgotten(index),  # noqa: PLW0108 - made below
             emit=emit,
+            loop=loop,
         )
         self._orders = AccountOrders(
             converter=converter,
@@ -211,6 +212,7 @@ class LighterAccountProcessor:
     async def close(self) -> None:
         """End what is under way."""
         self._introductions.close()
+        self._deals.close()
         if self._doubt is not None:
             self._doubt.cancel()
         tasks = list(self._tasks)
@@ -311,8 +313,7 @@ class LighterAccountProcessor:
         rows = trade_rows(wire.decode(wire.AccountTradesFrame, raw))
         if kind != "subscribed":  # which replays history: what was seen, or was before us, says nothing
             self._set_clock(rows)
-        for row in rows:
-            self._deals.deliver(row)
+        self._deals.received(rows)
 
     def _on_transactions(self, kind: str, raw: bytes) -> None:
         del kind
@@ -346,7 +347,7 @@ class LighterAccountProcessor:
         if self._recovery is not None:
             self._recovery.cancel()  # the next connection begins anew
         if not connected:
-            self._deals.lost()
+            self._deals.lost(hold=self._connections > 0)
             return
         self._connections += 1
         if self._connections > 1:

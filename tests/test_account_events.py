@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -310,4 +311,23 @@ def test_what_a_long_outage_missed_is_fetched_though_newer_deals_came_before(des
     desk.until_status(near, OrderStatus.CANCELED)
     desk.until_equal()
     trades = [str(trade.trade_id) for trade in venue.ask(lambda: list(venue.engine.trades(account_index=US)))]
-    assert sorted(trades) == sorted(event.deal.trade_id for event in desk.of_type(DealEvent))
+    assert sorted(trades, key=int) == [event.deal.trade_id for event in desk.of_type(DealEvent)]
+
+
+@pytest.mark.parametrize(
+    "fault", [{"kind": Kind.HANG, "seconds": 8.0}, {"kind": Kind.ERROR, "code": 503, "times": 0}], ids=["slow", "down"]
+)
+def test_a_deal_waits_only_so_long_for_those_that_an_outage_missed(
+    desk: Desk, venue: LiveVenue, fault: dict[str, Any]
+) -> None:
+    desk.until_status(desk.submit("ETH-USDC", 2.0, ETH_MID / 100 - 0.5), OrderStatus.ACCEPTED)
+    venue.fault(where="/api/v1/trades", **fault)
+    venue.drop_connections()
+    desk.until(lambda: not desk.connector.is_ws_ready())
+    desk.until(desk.connector.is_ws_ready)
+    begun = time.monotonic()
+    venue.take(ETH, ETH_MID - 50, 100, is_ask=True)
+    desk.until(lambda: desk.of_type(DealEvent))
+    assert time.monotonic() - begun < 4.0  # 2 s; the venue says nothing for 8, or never anything
+    venue.no_more_faults()
+    desk.until_equal()

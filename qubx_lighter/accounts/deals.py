@@ -1,9 +1,14 @@
-"""Our trades as Qubx's deals, each exactly once, whichever way it came: pushed, replayed, or fetched over REST."""
+"""Our trades as Qubx's deals, each exactly once, whichever way it came: pushed, replayed, or fetched over REST.
+
+They are told in the venue's order, also those of a lost connection, since Qubx's average prices and so its realized profits
+depend on it: what the new connection brings waits for what the old one missed, but not for long.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -15,6 +20,7 @@ from qubx.core.events import DealEvent, OrderAcceptedEvent, OrderFilledEvent
 
 from qubx_lighter.accounts.sizes import PositionSizes
 from qubx_lighter.client import LighterClient
+from qubx_lighter.errors import LighterError
 from qubx_lighter.handlers.account import AccountConverter, OwnDeal, trade_time_ns
 from qubx_lighter.handlers.forced import forced_trade
 from qubx_lighter.instruments import LighterInstrumentLoader
@@ -25,6 +31,7 @@ from qubx_lighter.protocol.venue_clock import VenueClock
 _REMEMBERED: Final = 1_000
 _COUNTED: Final = 10_000
 _SIZE_DECIMALS: Final = 9  # more than any market has: sums of sizes stay the nearest floats
+_HOLD_S: Final = 2.0  # a strategy had better know of a deal out of order than not at all
 RECOVERY_MARGIN_MS: Final = 30_000
 """Block times, which REST sorts and filters by, lag execution by up to 20 s."""
 
@@ -42,6 +49,7 @@ class AccountDeals:
         introduce: called with the index of the order that a deal is of, before the deal.
         may_be_forgotten: whether Qubx may have let an order go: of such a one it books a deal only as history.
         emit: puts an event on Qubx's channel.
+        loop: the loop, which everything here runs on.
     """
 
     def __init__(
@@ -56,7 +64,9 @@ class AccountDeals:
         introduce: Callable[[int], None],
         may_be_forgotten: Callable[[int], bool],
         emit: Callable[[object], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self._loop = loop
         self._converter = converter
         self._client = client
         self._instruments = instruments
@@ -74,6 +84,8 @@ class AccountDeals:
         self._reported: deque[str] = deque(maxlen=_REMEMBERED)
         self._last_ms = 0
         self._hole_ms: int | None = None  # where what a lost connection missed begins, until that was fetched
+        self._held: list[wire.TradeRow] | None = None  # what came since, where it is to wait for what was missed
+        self._release: asyncio.TimerHandle | None = None
         self.sizes: Final = PositionSizes()
         self.stats = {"deals": 0, "recovered_deals": 0}
 
@@ -81,20 +93,55 @@ class AccountDeals:
         """Leave what was traded before ``now_ns`` of our clock to the first snapshot."""
         self._start_ns = now_ns
 
-    def lost(self) -> None:
-        """Remember from when on deals may be missing; those that come before they are fetched say nothing of that."""
+    def lost(self, *, hold: bool) -> None:
+        """Remember from when on deals may be missing; ``hold`` back those that come before they are fetched."""
         if self._hole_ms is None:
             self._hole_ms = self._known_ms()
+        if hold and self._held is None:
+            self._held = []
 
     def caught_up(self) -> None:
         """Note that nothing is missing: what was is fetched, and the channels are open again."""
         self._hole_ms = None
 
     async def catch_up(self) -> None:
-        """Fetch our trades since the last one that is known to have no hole before it, and tell those that are new."""
+        """Fetch our trades since the last one that is known to have no hole before it, and tell those that are new.
+
+        Raises:
+            LighterError: they could not be fetched; what was held back for them is told.
+        """
         since_ms = (self._known_ms() if self._hole_ms is None else self._hole_ms) - RECOVERY_MARGIN_MS
-        for row in await self._client.trades(self._converter.account_index, market_id=None, since_ms=since_ms):
-            self.deliver(row, recovered=True)
+        try:
+            fetched = await self._client.trades(self._converter.account_index, market_id=None, since_ms=since_ms)
+        except LighterError:
+            self._tell_held()
+            raise
+        self._tell_held(fetched)
+
+    def received(self, rows: Iterable[wire.TradeRow]) -> None:
+        """Take trades as they come, oldest first."""
+        if self._held is None:
+            for row in rows:
+                self.deliver(row)
+            return
+        self._held += rows
+        if self._held and self._release is None:
+            self._release = self._loop.call_later(_HOLD_S, self._tell_held)
+
+    def close(self) -> None:
+        """Hold nothing back any more."""
+        self._tell_held()
+
+    def _tell_held(self, fetched: Iterable[wire.TradeRow] = ()) -> None:
+        """Tell what was missed and what came since, in the venue's order, and from now on each as it comes."""
+        held, self._held = self._held or [], None
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+        came = set(map(_key, held))
+        missed = [row for row in fetched if _key(row) not in came]
+        for row in sorted((*held, *missed), key=lambda row: row.trade_id):
+            self.deliver(row, recovered=_key(row) not in came)
 
     def deliver(self, row: wire.TradeRow, *, recovered: bool = False) -> None:
         """Emit our side of a trade once, whichever way it came."""
@@ -198,6 +245,10 @@ def trade_rows(frame: wire.AccountTradesFrame) -> list[wire.TradeRow]:
     trades = frame.trades or []
     rows = trades if isinstance(trades, list) else [row for rows in trades.values() for row in rows or []]
     return sorted(rows, key=lambda row: row.trade_id)
+
+
+def _key(row: wire.TradeRow) -> tuple[int, int]:
+    return row.market_id, row.trade_id
 
 
 def _deal_event(own: OwnDeal) -> DealEvent:

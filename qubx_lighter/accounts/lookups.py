@@ -164,7 +164,13 @@ class OrderLookups:
         self._orders.observe(row)
 
     async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
-        """Send an order's deals before its end, so that none comes after Qubx has let the order go."""
+        """Send an order's deals before its end, so that none comes after Qubx has let the order go.
+
+        All deals of late first, of whichever order, since they are told in the venue's order; that is enough but for old ones.
+        """
+        if self._deals.filled(row.order_index) >= row.filled_base_amount:
+            return
+        await self._deals.catch_up()
         if self._deals.filled(row.order_index) >= row.filled_base_amount:
             return
         since_ms = max(units.time_ns(row.created_at) // 1_000_000 - RECOVERY_MARGIN_MS, 0)
@@ -192,7 +198,8 @@ class OrderLookups:
         self._emit(OrderRejectedEvent(**ids, cause=RejectCause.NOT_FOUND))
 
     async def _traded(self, asked: Asked, market_id: int) -> float:
-        """Deliver the deals of an order that no list shows, and give how much they come to."""
+        """Deliver the deals of an order that no list shows, all of late before them, and give how much they come to."""
+        await self._deals.catch_up()
         since_ms = 0 if asked.submitted_at is None else to_ns(asked.submitted_at) // 1_000_000 - RECOVERY_MARGIN_MS
         order_index = asked.index if asked.index > MAX_CLIENT_ORDER_INDEX else None
         since_ns = self._since_ns(0 if asked.submitted_at is None else to_ns(asked.submitted_at))
