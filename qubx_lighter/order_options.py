@@ -64,6 +64,9 @@ def terms_of(request: OrderRequest) -> Terms:
         )
     except ValueError as error:
         raise InvalidOrderParameters(str(error)) from error
+    except (TypeError, AttributeError) as error:
+        given = f"order_type {request.order_type!r}, time_in_force {request.time_in_force!r}"
+        raise InvalidOrderParameters(f"an order's type and time in force are words, not {given}") from error
 
 
 def trigger_of(request: OrderRequest) -> float:

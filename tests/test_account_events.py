@@ -314,6 +314,21 @@ def test_what_a_long_outage_missed_is_fetched_though_newer_deals_came_before(des
     assert sorted(trades, key=int) == [event.deal.trade_id for event in desk.of_type(DealEvent)]
 
 
+def test_an_order_that_is_looked_up_brings_the_deals_before_its_own_too(desk: Desk, venue: LiveVenue) -> None:
+    orders = [
+        desk.until_status(desk.submit("ETH-USDC", 0.5, ETH_MID / 100 - below), OrderStatus.ACCEPTED)
+        for below in (0.5, 0.6)
+    ]
+    venue.fault(Kind.LOSE, f"account_all_trades:{US}", times=2)
+    for order in orders:
+        venue.take(ETH, round(order.price * 100), 5000, is_ask=True)
+        desk.until_status(order, OrderStatus.FILLED)
+    assert [] == desk.of_type(DealEvent)
+    desk.connector.request_order_status(desk.order(orders[1]))
+    desk.until(lambda: len(desk.of_type(DealEvent)) == 2)
+    assert [each.client_order_id for each in orders] == [each.client_order_id for each in desk.of_type(DealEvent)]
+
+
 @pytest.mark.parametrize(
     "fault", [{"kind": Kind.HANG, "seconds": 8.0}, {"kind": Kind.ERROR, "code": 503, "times": 0}], ids=["slow", "down"]
 )

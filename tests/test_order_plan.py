@@ -397,6 +397,8 @@ def test_a_side_that_is_neither_buy_nor_sell_is_no_buy(desk: Desk, side: str) ->
         ("STOP_MARKET", None, "gtc", {}, "a STOP_MARKET order needs a price: its trigger"),
         ("LIMIT", 3990.0, "fok", {}, "time in force 'fok' is not supported"),
         ("MARKET", None, "fok", {}, "time in force 'fok' is not supported"),
+        ("LIMIT", 3990.0, ["gtc"], {}, r"words, not order_type 'LIMIT', time_in_force \['gtc'\]"),
+        ("LIMIT", 3990.0, 1, {}, "words, not order_type 'LIMIT', time_in_force 1"),
         ("MARKET", None, "gtx", {}, "a MARKET order cannot be POST_ONLY"),
         ("MARKET", None, "gtc", {"post_only": True}, "a MARKET order cannot be POST_ONLY"),
         ("STOP_MARKET", 3900.0, "gtc", {"trigger_type": "trailing"}, "use one of stop_loss, take_profit"),
@@ -420,7 +422,7 @@ def test_a_side_that_is_neither_buy_nor_sell_is_no_buy(desk: Desk, side: str) ->
     ],
 )
 def test_what_cannot_be_right_is_refused_with_the_reason(
-    desk: Desk, kind: str, price: float | None, tif: str, options: dict[str, Any], text: str
+    desk: Desk, kind: str, price: float | None, tif: Any, options: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(InvalidOrderParameters, match=text):
         desk.plan(kind, 0.5, price, tif, **options)

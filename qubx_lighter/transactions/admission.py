@@ -50,8 +50,10 @@ class Admission[E: Entry]:
         """Give those of the ``head`` of a class that may leave together now; for none of them, ask and say so later."""
         if self._gate is None or not head or head[0].priority is Priority.CANCEL:
             return head
-        if head[0] not in self._admitted and not self._admit_at_once(self._gate, head):
-            self._ask(self._gate, head)
+        if head[0] not in self._admitted:
+            without = [entry for entry in head if entry not in self._admitted]
+            if not self._admit_at_once(self._gate, without):
+                self._ask(self._gate, without)
         ready = 0
         while ready < len(head) and head[ready] in self._admitted:
             ready += 1

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ from qubx_lighter.protocol.wire import ErrorBody, TxReply
 from qubx_lighter.transactions.transaction import Reply, Rest, Socket, Transaction
 
 _MAX_ATTEMPTS: Final = 5
+_ASK_S: Final = 2.0  # whoever waits for the nonces waits for this question too, cancels among them
 _SERVER_ERROR_STATUS: Final = 500
 
 
@@ -104,6 +105,7 @@ class Exchanges:
         socket: the account socket.
         rest: the fallback.
         api_key_index: the key, for the ids of requests.
+        ask: asks the venue for the key's next nonce.
         nonces: whose nonces are settled.
         watch: told what was written and what became of it.
         listener: whom to tell.
@@ -124,6 +126,7 @@ class Exchanges:
         socket: Socket,
         rest: Rest,
         api_key_index: int,
+        ask: Callable[[], Awaitable[int]],
         nonces: NonceSequence,
         watch: KeyWatch,
         listener: Listener,
@@ -136,6 +139,7 @@ class Exchanges:
         self._socket = socket
         self._rest = rest
         self._api_key_index = api_key_index
+        self._ask = ask
         self._nonces = nonces
         self._watch = watch
         self._listener = listener
@@ -271,10 +275,29 @@ class Exchanges:
                 if not _not_executed(error) or _code(error) in (0, Code.INVALID_NONCE):
                     self.unknown(item, error)
                     continue
-                self._refused(item, error)
-                await self._resend(batch[number + 1 :], error)
+                await self._go_on_behind(batch[number:], error)
                 return
             self._accepted(item, reply, reply.tx_hash)
+
+    async def _go_on_behind(self, items: Sequence[Item], error: LighterError) -> None:
+        """Have what is behind a transaction that was refused alone signed anew, but for what the venue did of the batch.
+
+        It may look at something else before the nonce, so that a refusal does not prove that nothing was done; the next nonce does.
+        """
+        try:
+            async with asyncio.timeout(_ASK_S):
+                next_nonce = await self._ask()
+        except (LighterError, TimeoutError) as failure:
+            for item in items:
+                self.unknown(item, f"the venue said {error}, and not what it did of the batch: {failure!r}")
+            return
+        done = [item for item in items if item.nonce < next_nonce]
+        for item in done:
+            self.unknown(item, f"the venue said {error}, and took its nonce")
+        if not done:
+            self._refused(items[0], error)
+        if behind := items[len(done) or 1 :]:
+            await self._resend(behind, error)
 
     async def _send(self, item: Item) -> TxReply:
         signed = item.signed

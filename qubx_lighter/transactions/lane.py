@@ -117,11 +117,8 @@ class Lane:
             on_change=self._notify,
             on_refused=self._no_room,
         )
-        self._resync = Resync(
-            loop=loop,
-            ask=partial(rest.next_nonce, signer.account_index, signer.api_key_index),
-            on_change=self._notify,
-        )
+        ask = partial(rest.next_nonce, signer.account_index, signer.api_key_index)
+        self._resync = Resync(loop=loop, ask=ask, on_change=self._notify)
         self._ahead: deque[list[Item]] = deque()  # have nonces, are being signed, and are not written
         self._signings = f"lighter-sender-{signer.api_key_index}"
         self._stuck = False  # whether somebody in line waits for a change
@@ -135,6 +132,7 @@ class Lane:
             socket=socket,
             rest=rest,
             api_key_index=signer.api_key_index,
+            ask=ask,
             nonces=self._nonces,
             watch=self._watch,
             listener=Listener(

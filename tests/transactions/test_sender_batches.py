@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from qubx_lighter.constants import Code
-from qubx_lighter.errors import SigningError
+from qubx_lighter.errors import SigningError, TransportError
 from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Outcome
+from qubx_lighter.protocol.wire import TxReply
 from qubx_lighter.transactions.sender import Reply
-from tests.sender_desk import Desk, Venue, lose_reply, refuse
+from tests.sender_desk import Desk, Venue, lose_reply, refuse, take
 
 
 async def test_what_arrives_together_leaves_as_one_message_with_consecutive_nonces() -> None:
@@ -54,6 +55,31 @@ async def test_a_refused_batch_is_sorted_out_one_by_one_and_nothing_is_done_twic
     assert (Outcome.REFUSED, Code.NOT_ENOUGH_MARGIN) == desk.replies["c"][:2]
     done = Outcome.UNKNOWN if partial else Outcome.ACCEPTED  # consumed by whom, nobody can tell
     assert {"a": done, "b": done, "c": Outcome.REFUSED, "d": Outcome.ACCEPTED, "e": Outcome.ACCEPTED} == desk.outcomes()
+
+
+def done_once(venue: Venue, tx_info: str) -> TxReply | Exception:
+    """Do it, and when asked for it again look at the margin that it took before the nonce."""
+    label = tx_info.split("@", maxsplit=1)[0]
+    return refuse(Code.NOT_ENOUGH_MARGIN)(venue, tx_info) if label in venue.executed else take(venue, tx_info)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_what_a_refused_batch_did_is_not_done_again_whatever_the_venue_looks_at_first(answers: bool) -> None:
+    venue = Venue()
+    venue.partial = True
+    venue.fates |= {"a": [done_once] * 2, "d": [refuse(Code.NOT_ENOUGH_MARGIN)] * 2}
+    desk = Desk(venue, batch_size=15)
+    desk.submit("a", "b", "c", "d", "e")
+    while not venue.batches:
+        await asyncio.sleep(0)
+    if not answers:
+        venue.next_nonce_error = TransportError("no route")
+    await desk.finish()
+    assert venue.executed == (["a", "b", "c", "e"] if answers else ["a", "b", "c"])
+    told = desk.outcomes()
+    assert {Outcome.UNKNOWN} == {told[label] for label in "abc"}
+    assert told["d"] is (Outcome.REFUSED if answers else Outcome.UNKNOWN)
+    assert told["e"] is (Outcome.ACCEPTED if answers else Outcome.UNKNOWN)
 
 
 async def test_a_batch_without_an_answer_is_unknown_as_a_whole_and_never_sent_again() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
 from qubx_lighter.constants import Code, TxType
-from qubx_lighter.errors import RateLimitedError
+from qubx_lighter.errors import RateLimitedError, SigningError
+from qubx_lighter.native.key import SignedTx
 from qubx_lighter.protocol.codes import Cause, Outcome
 from qubx_lighter.protocol.wire import ErrorBody
 from qubx_lighter.transactions.sender import Reply
-from tests.sender_desk import Budget, Desk, Venue, refuse
+from tests.sender_desk import Budget, Desk, Venue, never_left, refuse
 
 
 async def test_an_order_waits_for_room_in_the_budget() -> None:
@@ -101,6 +103,23 @@ async def test_who_comes_later_does_not_take_the_room_that_an_earlier_one_waits_
     budget.open.set()
     await desk.finish()
     assert ["a", "b"] == venue.executed
+
+
+async def test_room_that_is_kept_is_not_asked_for_again() -> None:
+    def fails(_label: str, _nonce: int) -> SignedTx:
+        raise SigningError("no")
+
+    venue, budget = Venue(), Budget()
+    budget.open.set()
+    venue.fates["a"] = [never_left]
+    desk = Desk(venue, batch_size=15, gate=budget)
+    desk.submit("a")
+    desk.submit("b", sign=fails)
+    desk.submit("c")
+    await desk.finish()
+    assert ["a", "c"] == venue.executed
+    asked = Counter(len(types) for types in budget.asked)
+    assert {3: 1, 1: 1} == asked  # all three, and "a" again, which left in vain
 
 
 async def test_an_order_goes_out_without_a_budget_that_is_broken() -> None:
