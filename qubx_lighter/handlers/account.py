@@ -75,9 +75,8 @@ def to_dt64(time_ns: int) -> dt_64:
 
 def to_ns(time: dt_64) -> int:
     """Read Qubx's time as nanoseconds since the epoch."""
-    count = (
-        time.item()
-    )  # an integer of Qubx's own times, which are in nanoseconds; a conversion costs ten times as much
+    # An integer of Qubx's own times, which are in nanoseconds; a conversion takes ten times as long.
+    count = time.item()
     return count if type(count) is int else int(time.astype("datetime64[ns]").astype("int64"))
 
 

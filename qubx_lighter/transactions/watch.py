@@ -167,8 +167,6 @@ class TransactionWatch:
             except LighterError as error:
                 logger.debug("lighter: {} could not be looked up, again soon: {}", followed.label, error)
                 continue
-            if followed.over:
-                return
             if row is not None and row.status != _PENDING:
                 self._settle(followed, row)
                 return
@@ -180,9 +178,10 @@ class TransactionWatch:
         self._end(followed, End(executed=reason is None, code=code, reason=reason or ""))
 
     def _end(self, followed: _Followed, end: End) -> None:
-        self._drop(followed)
-        followed.over = True
-        followed.ended(end)
+        if not followed.over:
+            self._drop(followed)
+            followed.over = True
+            followed.ended(end)
 
     def _drop(self, followed: _Followed) -> None:
         for key in followed.keys:
