@@ -155,13 +155,15 @@ class OrderPlanner:
         return Amendment(lots, _ticks(market, after, up=is_ask), _ticks(market, wanted, up=is_ask), self_trade)
 
     def _amended_lots(self, order: Order, market: Market, quantity: float | None, row: OrderRow | None) -> int:
-        if not order.quantity:
+        # The venue's row tells first of a parent's fill.
+        whole = order.quantity or (0.0 if row is None else row.initial_base_amount)
+        if not whole:
             if quantity is not None:
                 raise InvalidOrderParameters(
                     f"{order.client_order_id} waits for its parent's fill: it has no size to amend yet"
                 )
             return 0
-        total = order.quantity if quantity is None else quantity
+        total = whole if quantity is None else quantity
         filled = max(order.filled_quantity, 0.0 if row is None else row.filled_base_amount)
         filled_lots = round(filled * 10**market.scale.size_decimals)  # Qubx adds up floats: 0.7999999999999999 is 0.8
         lots = 0 if total <= 0 else _lots(market, total)

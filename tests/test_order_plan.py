@@ -510,6 +510,12 @@ def test_what_waits_for_its_parent_has_a_trigger_to_amend_and_no_size(desk: Desk
         desk.amend(order, quantity=0.5)
 
 
+def test_what_a_parents_fill_gave_a_size_has_it_before_qubx_knows(desk: Desk) -> None:
+    order = desk.order("STOP_LIMIT", 0.0, 3880.0, options={"stop_type": "limit", "limit_price": 3880.0})
+    row = stop_row("take-profit-limit", price=3880.0, status="open")
+    assert (5000, 387_000, 0) == desk.amend(order, price=3870.0, row=row)
+
+
 def test_a_market_order_cannot_be_amended(desk: Desk) -> None:
     with pytest.raises(InvalidOrderParameters, match="is a market order"):
         desk.amend(desk.order("MARKET", 0.5, None), price=3800.0)
