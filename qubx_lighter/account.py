@@ -16,7 +16,6 @@ venue's list does not know refreshes that list, and if it stays unknown there is
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
@@ -49,6 +48,7 @@ from qubx_lighter.websocket import LighterWebSocketManager
 
 _RECOVERY_PAUSE_S: Final = 30.0
 _RENEWAL_S: Final = 0.5  # the channels are renewed one after another
+_READY_S: Final = 0.1
 _DOUBT_S: Final = 6.0  # Qubx stands by a cancel or an amend for 5 s, whatever a snapshot shows
 _SETTLE_S: Final = 0.25  # frames that a REST reply overtook arrive before the snapshot is handed on
 
@@ -115,7 +115,7 @@ class LighterAccountProcessor:
             clock=clock,
             knows_market=self._knows_market,
             introduce=lambda index: self._introductions.introduce(index),  # noqa: PLW0108 - made below
-            may_be_forgotten=lambda index: self._orders.may_be_forgotten(index),  # noqa: PLW0108 - made below
+            may_be_forgotten=lambda index, client_id: self._orders.may_be_forgotten(index, client_id),  # noqa: PLW0108 - made below
             emit=emit,
             loop=loop,
         )
@@ -347,10 +347,11 @@ class LighterAccountProcessor:
         if self._recovery is not None:
             self._recovery.cancel()  # the next connection begins anew
         if not connected:
-            self._deals.lost(hold=self._connections > 0)
+            self._deals.lost()
             return
+        self._deals.connected()
         self._connections += 1
-        if self._connections > 1:
+        if self._connections > 1 or self._stats["snapshots"]:  # which may be older than the first connection
             self._stats["recoveries"] += 1
             self._start_recovery(0.0)
 
@@ -362,15 +363,22 @@ class LighterAccountProcessor:
     async def _recover(self, delay_s: float) -> None:
         """Catch up with what a broken connection or subscription missed, however long REST takes to answer again."""
         await asyncio.sleep(delay_s)
-        for attempt in itertools.count():
+        failures = 0
+        while True:
             try:
                 await self._catch_up()
             except LighterError as error:
-                pause_s = min(2**attempt, _RECOVERY_PAUSE_S)
+                pause_s = min(2**failures, _RECOVERY_PAUSE_S)
                 logger.warning("lighter: catching up failed, again in {} s: {}", pause_s, error)
+                failures += 1
                 await asyncio.sleep(pause_s)
-            else:
+                continue
+            if self.ready():
+                self._deals.caught_up()
                 return
+            # What comes before the last channel is open is caught up with, too.
+            while not self.ready():  # noqa: ASYNC110 - no event is as sure as looking
+                await asyncio.sleep(_READY_S)
 
     async def _catch_up(self) -> None:
         rows = await self._catch_up_deals()
@@ -378,8 +386,6 @@ class LighterAccountProcessor:
         await self._lookups.sent_unseen()
         await self._lookups.traded_unseen()
         await self._snapshot(include_orders=True)
-        if self.ready():
-            self._deals.caught_up()
 
     async def _catch_up_deals(self) -> list[wire.OrderRow]:
         """Tell the deals that were missed, after the working orders that they may be of, which are the answer."""
@@ -425,6 +431,7 @@ class LighterAccountProcessor:
             self._deals.sizes.restart(sizes, until_ns)
             self._introductions.whole_told(snapshot.as_of)
             self._emit(AccountSnapshotEvent(instrument=None, snapshot=snapshot))
+            self._deals.begin()
         if self._started and self._funding_task is None:
             self._funding_task = self._run_task(self._funding.run())
 

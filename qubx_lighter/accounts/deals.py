@@ -1,7 +1,8 @@
 """Our trades as Qubx's deals, each exactly once, whichever way it came: pushed, replayed, or fetched over REST.
 
 They are told in the venue's order, also those of a lost connection, since Qubx's average prices and so its realized profits
-depend on it: what the new connection brings waits for what the old one missed, but not for long.
+depend on it: what the new connection brings waits for what the old one missed, but not for long. Before the first snapshot
+all wait, since Qubx would make up orders for them that the snapshot shows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from qubx.core.events import DealEvent, OrderAcceptedEvent, OrderFilledEvent
 
 from qubx_lighter.accounts.sizes import PositionSizes
 from qubx_lighter.client import LighterClient
-from qubx_lighter.errors import LighterError
 from qubx_lighter.handlers.account import AccountConverter, OwnDeal, trade_time_ns
 from qubx_lighter.handlers.forced import forced_trade
 from qubx_lighter.instruments import LighterInstrumentLoader
@@ -47,7 +47,8 @@ class AccountDeals:
         clock: the venue's.
         knows_market: whether a market, of an id and a kind, has an instrument; where it has not, sees to it that it gets one.
         introduce: called with the index of the order that a deal is of, before the deal.
-        may_be_forgotten: whether Qubx may have let an order go: of such a one it books a deal only as history.
+        may_be_forgotten: whether Qubx may have let an order, of an index and a client id, go: of such a one it books a deal
+            only as history.
         emit: puts an event on Qubx's channel.
         loop: the loop, which everything here runs on.
     """
@@ -62,7 +63,7 @@ class AccountDeals:
         clock: VenueClock,
         knows_market: Callable[[int, str], bool],
         introduce: Callable[[int], None],
-        may_be_forgotten: Callable[[int], bool],
+        may_be_forgotten: Callable[[int, str], bool],
         emit: Callable[[object], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -84,8 +85,13 @@ class AccountDeals:
         self._reported: deque[str] = deque(maxlen=_REMEMBERED)
         self._last_ms = 0
         self._hole_ms: int | None = None  # where what a lost connection missed begins, until that was fetched
-        self._held: list[wire.TradeRow] | None = None  # what came since, where it is to wait for what was missed
+        self._begun = False  # whether the first snapshot was told
+        self._connected = False
+        self._connections = 0
+        self._held: list[wire.TradeRow] | None = []  # what is to wait for what was missed; None where nothing has to
         self._release: asyncio.TimerHandle | None = None
+        self._catch_up: asyncio.Task[None] | None = None
+        self._next_catch_up: asyncio.Task[None] | None = None
         self.sizes: Final = PositionSizes()
         self.stats = {"deals": 0, "recovered_deals": 0}
 
@@ -93,12 +99,27 @@ class AccountDeals:
         """Leave what was traded before ``now_ns`` of our clock to the first snapshot."""
         self._start_ns = now_ns
 
-    def lost(self, *, hold: bool) -> None:
-        """Remember from when on deals may be missing; ``hold`` back those that come before they are fetched."""
+    def begin(self) -> None:
+        """Note that the first snapshot was told, and tell what came before it."""
+        if self._begun:
+            return
+        self._begun = True
+        if self._connected and self._connections == 1:
+            self.caught_up()
+        self._tell_held(hold=not self._connected)
+
+    def lost(self) -> None:
+        """Remember from when on deals may be missing, and hold back those that come before they are fetched."""
+        self._connected = False
         if self._hole_ms is None:
             self._hole_ms = self._known_ms()
-        if hold and self._held is None:
+        if self._held is None:
             self._held = []
+
+    def connected(self) -> None:
+        """Note that there is a connection, which brings every deal from now on, or soon."""
+        self._connected = True
+        self._connections += 1
 
     def caught_up(self) -> None:
         """Note that nothing is missing: what was is fetched, and the channels are open again."""
@@ -107,16 +128,27 @@ class AccountDeals:
     async def catch_up(self) -> None:
         """Fetch our trades since the last one that is known to have no hole before it, and tell those that are new.
 
+        Who asks while that is under way shares the next time with all that do.
+
         Raises:
-            LighterError: they could not be fetched; what was held back for them is told.
+            LighterError: they could not be fetched.
         """
-        since_ms = (self._known_ms() if self._hole_ms is None else self._hole_ms) - RECOVERY_MARGIN_MS
-        try:
-            fetched = await self._client.trades(self._converter.account_index, market_id=None, since_ms=since_ms)
-        except LighterError:
-            self._tell_held()
-            raise
-        self._tell_held(fetched)
+        if self._next_catch_up is None:
+            self._next_catch_up = self._loop.create_task(self._catch_up_behind(self._catch_up))
+            self._next_catch_up.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._next_catch_up)
+
+    async def _catch_up_behind(self, former: asyncio.Task[None] | None) -> None:
+        if former is not None:
+            await asyncio.wait([former])
+        self._catch_up, self._next_catch_up = self._next_catch_up, None
+        connection = self._connections if self._connected else None
+        rows = await self._client.trades(self._converter.account_index, market_id=None, since_ms=self.known_since_ms())
+        self._tell_held(rows, hold=not self._connected or connection != self._connections)
+
+    def known_since_ms(self) -> int:
+        """Tell from when on ``catch_up`` fetches trades."""
+        return (self._known_ms() if self._hole_ms is None else self._hole_ms) - RECOVERY_MARGIN_MS
 
     def received(self, rows: Iterable[wire.TradeRow]) -> None:
         """Take trades as they come, oldest first."""
@@ -125,22 +157,33 @@ class AccountDeals:
                 self.deliver(row)
             return
         self._held += rows
-        if self._held and self._release is None:
-            self._release = self._loop.call_later(_HOLD_S, self._tell_held)
+        if self._held and self._begun and self._release is None:
+            self._release = self._loop.call_later(_HOLD_S, self._waited)
 
     def close(self) -> None:
-        """Hold nothing back any more."""
-        self._tell_held()
+        """Fetch no more, and hold nothing back."""
+        for task in (self._catch_up, self._next_catch_up):
+            if task is not None:
+                task.cancel()
+        self._tell_held(hold=False)
 
-    def _tell_held(self, fetched: Iterable[wire.TradeRow] = ()) -> None:
-        """Tell what was missed and what came since, in the venue's order, and from now on each as it comes."""
-        held, self._held = self._held or [], None
+    def _waited(self) -> None:
+        self._tell_held(hold=not self._connected)
+
+    def _tell_held(self, fetched: Iterable[wire.TradeRow] = (), *, hold: bool) -> None:
+        """Tell what was missed and what came since, in the venue's order; ``hold`` what comes from now on, too, or not."""
+        held = self._held or []
+        came = set(map(_key, held))
+        missed = [row for row in fetched if _key(row) not in came]
+        rows = sorted((*held, *missed), key=lambda row: row.trade_id)
+        if not self._begun:
+            self._held = rows
+            return
+        self._held = [] if hold else None
         if self._release is not None:
             self._release.cancel()
             self._release = None
-        came = set(map(_key, held))
-        missed = [row for row in fetched if _key(row) not in came]
-        for row in sorted((*held, *missed), key=lambda row: row.trade_id):
+        for row in rows:
             self.deliver(row, recovered=_key(row) not in came)
 
     def deliver(self, row: wire.TradeRow, *, recovered: bool = False) -> None:
@@ -164,8 +207,11 @@ class AccountDeals:
             self.sizes.traded(own.instrument, trade_time_ns(row), own.deal.amount)
             self.stats["deals"] += 1
             self.stats["recovered_deals"] += recovered
-            forgotten = own.has_order and self._may_be_forgotten(int(own.venue_id))
-            self._emit(_historical(own) if forgotten else _deal_event(own))
+            if own.has_order and self._may_be_forgotten(int(own.venue_id), own.client_id):
+                self._emit(_accepted_before(own))
+                self._emit(_historical(own))
+            else:
+                self._emit(_deal_event(own))
             if not own.has_order:
                 self._emit(_filled(own))  # Qubx makes an order of such a deal, and would look for it at the venue
             if own.forced:
@@ -192,6 +238,16 @@ class AccountDeals:
     def filled(self, order_index: int) -> float:
         """Give how much of an order the deals seen so far come to."""
         return self._filled.get(order_index, 0.0)
+
+    def to_be_told(self, order_index: int) -> float:
+        """Give how much of an order the deals come to that wait for the first snapshot."""
+        if self._begun:
+            return 0.0
+        waiting = [row for row in self._held or [] if trade_time_ns(row) >= self._clock.at(self._start_ns)]
+        amounts = [
+            abs(own.deal.amount) for row in waiting for own in self._own(row) if own.venue_id == str(order_index)
+        ]
+        return round(sum(amounts), _SIZE_DECIMALS)
 
     def _count(self, own: OwnDeal) -> None:
         if own.has_order:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from qubx.core.basics import Instrument, ITimeProvider, RejectCause, dt_64
 from qubx.core.events import OrderFilledEvent, OrderRejectedEvent
@@ -14,7 +15,7 @@ from qubx_lighter.accounts.orders import AccountOrders
 from qubx_lighter.accounts.queries import CLOCK_SKEW_NS, AccountQueries, Wanted, is_before, is_former
 from qubx_lighter.client import LighterClient
 from qubx_lighter.constants import MAX_CLIENT_ORDER_INDEX, TxType
-from qubx_lighter.handlers.account import AccountConverter, to_ns, trade_time_ns
+from qubx_lighter.handlers.account import AccountConverter, row_time_ns, to_ns, trade_time_ns
 from qubx_lighter.instruments import LighterInstrumentLoader
 from qubx_lighter.protocol import units, wire
 from qubx_lighter.protocol.orders import OrderTracker, TransitionKind, is_terminal
@@ -80,15 +81,18 @@ class OrderLookups:
         self._emit = emit
         self._time = time_provider
         self._clock = clock
+        self._ending: Final = asyncio.Lock()
 
     async def ended(self, missing: list[wire.OrderRow]) -> None:
-        """Find out what became of orders that are not working any more."""
-        await self._find_and_tell(
-            [
-                Wanted(old.market_index, old.order_index, old.client_order_index, units.time_ns(old.created_at))
-                for old in missing
-            ]
-        )
+        """Find out what became of orders that are not working any more, unless somebody else has by then."""
+        async with self._ending:
+            await self._find_and_tell(
+                [
+                    Wanted(old.market_index, old.order_index, old.client_order_index, units.time_ns(old.created_at))
+                    for old in missing
+                    if not is_terminal((self._tracker.latest(old.order_index) or old).status)
+                ]
+            )
 
     async def traded_unseen(self) -> None:
         """Find the orders, of other clients too, that came, traded and ended unseen, while the connection was away."""
@@ -116,7 +120,7 @@ class OrderLookups:
         if row is None:
             return
         if rejected is None or not is_former(row, self._since_ns(request.asked_ns), refused=True):
-            await self._tell(row)
+            await self._tell([row])
             return
         self._orders.tell_rejected(request, rejected)
 
@@ -133,14 +137,14 @@ class OrderLookups:
         news = {transition.kind for transition in self._tracker.observe(row)}
         row = self._tracker.latest(row.order_index) or row  # REST may be behind the channels
         if is_terminal(row.status):
-            await self._deliver_trades_of(row)
+            await self._deliver_trades_of([row])
             self._orders.tell_end(row, rested=rested)
             return
         self._emit(self._converter.accepted(row))
         if news & {TransitionKind.AMENDED, TransitionKind.ACTIVATED}:  # and no channel has shown it
             self._orders.tell_update(row)
         if row.filled_base_amount:
-            await self._deliver_trades_of(row)
+            await self._deliver_trades_of([row])
             self._emit(self._converter.partially_filled(row))
 
     def _since_ns(self, local_ns: int) -> int:
@@ -155,29 +159,35 @@ class OrderLookups:
     async def _find_and_tell(self, wanted: list[Wanted]) -> None:
         if not wanted:
             return
-        for row in (await self._queries.find(wanted)).rows:
-            if row is not None:
-                await self._tell(row)
+        await self._tell([row for row in (await self._queries.find(wanted)).rows if row is not None])
 
-    async def _tell(self, row: wire.OrderRow) -> None:
-        await self._deliver_trades_of(row)
-        self._orders.observe(row)
+    async def _tell(self, rows: list[wire.OrderRow]) -> None:
+        await self._deliver_trades_of(rows)
+        for row in rows:
+            self._orders.observe(row)
 
-    async def _deliver_trades_of(self, row: wire.OrderRow) -> None:
-        """Send an order's deals before its end, so that none comes after Qubx has let the order go.
+    async def _deliver_trades_of(self, rows: list[wire.OrderRow]) -> None:
+        """Send the deals of orders before their ends, so that none comes after Qubx has let the order go.
 
         All deals of late first, of whichever order, since they are told in the venue's order; that is enough but for old ones.
         """
-        if self._deals.filled(row.order_index) >= row.filled_base_amount:
-            return
-        await self._deals.catch_up()
-        if self._deals.filled(row.order_index) >= row.filled_base_amount:
-            return
-        since_ms = max(units.time_ns(row.created_at) // 1_000_000 - RECOVERY_MARGIN_MS, 0)
-        for trade in await self._client.trades(
-            self._converter.account_index, market_id=row.market_index, since_ms=since_ms, order_index=row.order_index
-        ):
-            self._deals.deliver(trade, recovered=True)
+        short = [row for row in rows if self._is_short_of_deals(row)]
+        if any(row_time_ns(row) // 1_000_000 >= self._deals.known_since_ms() for row in short):
+            await self._deals.catch_up()
+        for row in short:
+            if not self._is_short_of_deals(row):
+                continue
+            since_ms = max(units.time_ns(row.created_at) // 1_000_000 - RECOVERY_MARGIN_MS, 0)
+            for trade in await self._client.trades(
+                self._converter.account_index,
+                market_id=row.market_index,
+                since_ms=since_ms,
+                order_index=row.order_index,
+            ):
+                self._deals.deliver(trade, recovered=True)
+
+    def _is_short_of_deals(self, row: wire.OrderRow) -> bool:
+        return self._deals.filled(row.order_index) < row.filled_base_amount
 
     async def _not_listed(self, asked: Asked, market_id: int, *, complete: bool) -> None:
         """Say what can be said of an order that no list shows: nothing, unless it can be proved."""

@@ -30,6 +30,7 @@ from qubx_lighter.protocol.requests import Request, RequestBook, failure
 from qubx_lighter.recoveries import Recoveries
 
 _RETAINED_NS: Final = 20 * 10**9  # Qubx keeps ended orders for 30 s (terminal_order_retention_ms)
+_UNSEEN_NS: Final = 40 * 10**9  # and such as no row has told of for those and five questions of 5 s
 _REMEMBERED: Final = 10_000
 
 
@@ -214,10 +215,14 @@ class AccountOrders:
 
     # --- what Qubx knows of them -------------------------------------------------------------------------------------
 
-    def may_be_forgotten(self, order_index: int) -> bool:
-        """Tell whether Qubx may have let an order go, which it does 30 s after its end."""
+    def may_be_forgotten(self, order_index: int, client_id: str) -> bool:
+        """Tell whether Qubx may have let an order go, which it does 30 s after its end, or after it gave it up as lost."""
+        now_ns = to_ns(self._time.time())
         ended_ns = self._ended_ns.get(order_index)
-        return ended_ns is not None and to_ns(self._time.time()) - ended_ns > _RETAINED_NS
+        if ended_ns is not None:
+            return now_ns - ended_ns > _RETAINED_NS
+        unseen = self._requests.latest(TxType.CREATE_ORDER, client_id)
+        return unseen is not None and now_ns - unseen.asked_ns > _UNSEEN_NS
 
     def is_untold(self, order_index: int | None) -> bool:
         """Tell whether an order, or with None any, is working of which no snapshot has told Qubx yet."""
@@ -229,20 +234,22 @@ class AccountOrders:
         Filled counts as far as deals were told: Qubx adds those that follow.
         """
         self._untold.clear()
-        orders = []
-        for row in self._tracker.active():
-            filled = min(row.filled_base_amount, self._deals.filled(row.order_index))
-            share = filled / row.filled_base_amount if row.filled_base_amount else 0.0
-            quote = row.filled_quote_amount * share
-            told = msgspec.structs.replace(row, filled_base_amount=filled, filled_quote_amount=quote)
-            orders.append(self._converter.order(told))
-        return orders
+        return [
+            self._with_filled(row, min(row.filled_base_amount, self._deals.filled(row.order_index)))
+            for row in self._tracker.active()
+        ]
+
+    def _with_filled(self, row: wire.OrderRow, filled: float) -> Order:
+        share = filled / row.filled_base_amount if row.filled_base_amount else 0.0
+        quote = row.filled_quote_amount * share
+        return self._converter.order(msgspec.structs.replace(row, filled_base_amount=filled, filled_quote_amount=quote))
 
     def newest(self, orders: list[Order]) -> list[Order]:
         """Give orders that are about to be shown to Qubx as their newest rows have them, without those that have ended.
 
         Qubx takes side, size and price of an order that it did not send from the snapshot that shows it first, and from
-        nothing later; what is told of it before would make it an order that buys.
+        nothing later; what is told of it before would make it an order that buys. What is filled counts without the deals that
+        are told after this: Qubx adds those.
         """
         shown = []
         for order in orders:
@@ -250,7 +257,8 @@ class AccountOrders:
             row = self._tracker.latest(index)
             if row is None or not is_terminal(row.status):
                 self._untold.discard(index)
-                shown.append(order if row is None else self._converter.order(row))
+                filled = 0.0 if row is None else max(0.0, row.filled_base_amount - self._deals.to_be_told(index))
+                shown.append(order if row is None else self._with_filled(row, filled))
         return shown
 
     def latest(self, order: Order) -> wire.OrderRow | None:
