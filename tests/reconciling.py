@@ -26,13 +26,13 @@ SHORT = AccountManagerConfig(
 class Reconciling(Desk):
     """A desk whose account asks again, as in a run: snapshots, the status of orders in doubt, deals that are missing."""
 
-    def __init__(self, venue: LiveVenue, **params: Any) -> None:
+    def __init__(self, venue: LiveVenue, cfg: AccountManagerConfig = SHORT, **params: Any) -> None:
         super().__init__(venue, tx_timeout_s=0.3, **params)
         self.account = AccountManager(
             connectors={"LIGHTER": self.connector},
             base_currencies={"LIGHTER": "USDC"},
             time=self.time,
-            cfg=SHORT,
+            cfg=cfg,
             pm=self,  # type: ignore[arg-type]  # all that the manager asks of Qubx's processing are the two methods below
         )
         self._ticks_at = 0.0
