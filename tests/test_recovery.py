@@ -60,19 +60,12 @@ def test_a_snapshot_asked_for_in_an_outage_does_not_end_the_waiting(
     desk.until_status(desk.submit("ETH-USDC", 5.0, ETH_MID / 100 - 0.5), OrderStatus.ACCEPTED)
     be_away(desk, venue)
     if not answers:
-        venue.fault(Kind.ERROR, "/api/v1/trades", code=503)
+        venue.fault(Kind.ERROR, "/api/v1/trades", code=503, times=3)
     desk.connector.request_snapshot()
     desk.listen(0.6)
     assert not desk.connector.is_ws_ready()
     for _ in range(MANY):
         venue.take(ETH, ETH_MID - 50, 100, is_ask=True)
-    insist_on_order(desk, venue)
-
-
-def test_a_question_that_fails_once_does_not_end_the_waiting(desk: Desk, venue: LiveVenue) -> None:
-    desk.until_status(desk.submit("ETH-USDC", 5.0, ETH_MID / 100 - 0.5), OrderStatus.ACCEPTED)
-    be_away(desk, venue)
-    venue.fault(Kind.ERROR, "/api/v1/trades", code=503)
     insist_on_order(desk, venue)
 
 
