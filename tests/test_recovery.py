@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from qubx.core.account_manager.config import AccountManagerConfig
 from qubx.core.basics import OrderStatus
@@ -67,6 +68,18 @@ def test_a_snapshot_asked_for_in_an_outage_does_not_end_the_waiting(
     for _ in range(MANY):
         venue.take(ETH, ETH_MID - 50, 100, is_ask=True)
     insist_on_order(desk, venue)
+
+
+def test_deals_that_qubx_asks_for_do_not_come_before_those_that_were_missed(desk: Desk, venue: LiveVenue) -> None:
+    order = desk.until_status(desk.submit("ETH-USDC", 5.0, ETH_MID / 100 - 0.5), OrderStatus.ACCEPTED)
+    be_away(desk, venue)
+    venue.time.ahead_s += 10
+    venue.take(ETH, ETH_MID - 50, 100, is_ask=True)
+    desk.connector.request_hist_deals(order.instrument, venue.time.time() - np.timedelta64(2, "s"))
+    desk.until(lambda: any(event.historical for event in desk.of_type(DealEvent)))
+    first = list(dict.fromkeys(told(desk)))
+    assert MANY + 1 == len(first)
+    assert sorted(first) == first
 
 
 def test_lookups_of_many_orders_share_their_questions(desk: Desk, venue: LiveVenue) -> None:

@@ -278,6 +278,8 @@ class AccountDeals:
         market = self._instruments.market(instrument)
         since_ms = int(since.astype("datetime64[ms]").astype("int64"))
         account = self._converter.account_index
+        if self._held is not None:
+            await self.catch_up()  # what is held back and what was missed come first, of all markets
         for row in await self._client.trades(account, market_id=market.market_id, since_ms=since_ms):
             for own in map(self._of_whole, self._own(row)):
                 if not self._fills.seen(row.market_id, row.trade_id, own.is_ask):
