@@ -90,8 +90,8 @@ class AccountDeals:
         self._connections = 0
         self._held: list[wire.TradeRow] | None = []  # what is to wait for what was missed; None where nothing has to
         self._release: asyncio.TimerHandle | None = None
-        self._catch_up: asyncio.Task[None] | None = None
-        self._next_catch_up: asyncio.Task[None] | None = None
+        self._fetch: asyncio.Task[None] | None = None
+        self._next_fetch: asyncio.Task[None] | None = None
         self.sizes: Final = PositionSizes()
         self.stats = {"deals": 0, "recovered_deals": 0}
 
@@ -133,15 +133,15 @@ class AccountDeals:
         Raises:
             LighterError: they could not be fetched.
         """
-        if self._next_catch_up is None:
-            self._next_catch_up = self._loop.create_task(self._catch_up_behind(self._catch_up))
-            self._next_catch_up.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._next_catch_up)
+        if self._next_fetch is None:
+            self._next_fetch = self._loop.create_task(self._fetch_behind(self._fetch))
+            self._next_fetch.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._next_fetch)
 
-    async def _catch_up_behind(self, former: asyncio.Task[None] | None) -> None:
+    async def _fetch_behind(self, former: asyncio.Task[None] | None) -> None:
         if former is not None:
             await asyncio.wait([former])
-        self._catch_up, self._next_catch_up = self._next_catch_up, None
+        self._fetch, self._next_fetch = self._next_fetch, None
         connection = self._connections if self._connected else None
         rows = await self._client.trades(self._converter.account_index, market_id=None, since_ms=self.known_since_ms())
         self._tell_held(rows, hold=not self._connected or connection != self._connections)
@@ -162,7 +162,7 @@ class AccountDeals:
 
     def close(self) -> None:
         """Fetch no more, and hold nothing back."""
-        for task in (self._catch_up, self._next_catch_up):
+        for task in (self._fetch, self._next_fetch):
             if task is not None:
                 task.cancel()
         self._tell_held(hold=False)
