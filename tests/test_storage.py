@@ -264,7 +264,7 @@ def test_the_bar_that_a_market_was_listed_in_is_its_first(
         chunks = list(reader.read(symbol, f"ohlc({timeframe})", start, None, 1000))
         for parts in ([reader.read(symbol, f"ohlc({timeframe})", start)], chunks):
             assert [row["t"] for row in made] == [time for part in parts for time in times(part)]
-            assert [row["v"] for row in made] == [
+            assert [row.get("v", 0) for row in made] == [
                 traded for part in parts for traded in part.data.column(5).to_pylist()
             ]
 
