@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,22 +11,10 @@ from qubx.core.basics import OrderStatus
 from qubx.core.events import DealEvent, OrderLostEvent
 
 from qubx_lighter.sim.faults import Kind
-from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on, venue_in
+from tests.live import ETH, ETH_MID, US, Desk, LiveVenue, desk_on
 from tests.reconciling import Reconciling
 
 MANY = 160  # trades: two pages over REST, and more than the channel replays
-
-
-@pytest.fixture
-def venue(tmp_path: Path) -> Iterator[LiveVenue]:
-    with venue_in(tmp_path) as venue:
-        yield venue
-
-
-@pytest.fixture
-def desk(venue: LiveVenue) -> Iterator[Desk]:
-    with desk_on(venue) as desk:
-        yield desk
 
 
 def told(desk: Desk) -> list[int]:
